@@ -1,0 +1,118 @@
+"""QueryVectors: one search, answered in pages."""
+
+from __future__ import annotations
+
+import hashlib
+
+from neve.api import requests
+from neve.api.address import index_of
+from neve.api.context import Context
+from neve.api.pages import SearchId
+from neve.api.records import check_query
+from neve.api.requests import Float32s
+from neve.api.results import Hit, HitPage
+from neve.api.tokens import Position
+from neve.errors import FieldError, PageTokenInvalid, ValidationFailed
+from neve.filters.expression import Condition
+from neve.filters.parse import parse
+from neve.index.index import Index
+from neve.index.state import State
+from neve.query.search import Hits, search
+
+TOKEN_LIFE_S = 3600.0  # the state that a token names is kept at least so long (design §4, G)
+
+
+def query_vectors(context: Context, request: requests.QueryVectors) -> HitPage:
+    """The next page of the topK nearest vectors. Raises IndexNotFound, PageTokenInvalid, ValidationFailed.
+
+    Pages after the first cost no second search while its hits are held here.
+    """
+    index = context.database.index(*index_of(context.identity, request))
+    state = index.read(context.options.consistency)
+    vector = _checked_vector(request, state, context)
+    condition = None
+    if request.filter is not None:
+        non_filterable = state.record.config.non_filterable or ()
+        condition = parse(request.filter, non_filterable, context.limits.filter_constraints)
+    digest = _digest(request, vector, condition)
+    now_s = context.database.runtime.now().wall_s
+    if request.next_token is None:
+        start = Position(state.record.uid, state.manifest, state.position, now_s, 0)
+    else:
+        start = context.tokens.position(request.next_token, "query", digest)
+        if start.uid != state.record.uid or now_s - start.issued_s > TOKEN_LIFE_S:
+            raise PageTokenInvalid
+    hits = _searched(context, index, state, start, (vector, request.top_k, condition, digest))
+    return _page(context, request, state, start, hits, digest)
+
+
+def _checked_vector(request: requests.QueryVectors, state: State, context: Context) -> Float32s:
+    """The query vector of a request whose members fit each other and the index."""
+    if request.query_texts:
+        key = request.query_texts[0].metadata_key
+        message = f"Metadata key '{key}' is not configured for text search"
+        raise ValidationFailed(message, FieldError("queryTexts[0].metadataKey", message))
+    if request.query_vector is None:
+        raise ValidationFailed("Must specify at least one of queryVector or queryTexts")
+    if request.top_k > context.limits.top_k:
+        message = f"topK must be between 1 and {context.limits.top_k}"
+        raise ValidationFailed(message, FieldError("topK", message))
+    if request.query_mode == "CLASSIC":
+        message = "queryMode cannot be CLASSIC when indexMode is ENHANCED"
+        raise ValidationFailed(message, FieldError("queryMode", message))
+    check_query(request.query_vector, state.record.config)
+    return request.query_vector
+
+
+def _digest(request: requests.QueryVectors, vector: Float32s, condition: Condition | None) -> str:
+    """Names everything that was asked but the page."""
+    digest = hashlib.blake2b(vector.tobytes(), digest_size=16)
+    asked = (
+        request.top_k,
+        None if condition is None else condition.text,
+        request.query_mode,
+        request.return_metadata,
+        request.return_distance,
+        request.return_scores,
+    )
+    digest.update(repr(asked).encode())
+    return digest.hexdigest()
+
+
+def _searched(
+    context: Context,
+    index: Index,
+    state: State,
+    start: Position,
+    asked: tuple[Float32s, int, Condition | None, str],
+) -> Hits:
+    """All hits of the search that `start` continues, from here if held, else found again on that very state."""
+    vector, k, condition, digest = asked
+    found = SearchId(start.uid, start.manifest, start.position, digest)
+    hits = context.searches.get(found) if start.offset else None
+    if hits is None:
+        if (state.manifest, state.position) != (start.manifest, start.position):
+            state = index.read_at(start.uid, start.manifest, start.position)
+        hits = search(state, vector, k, condition)
+        if len(hits.keys) > context.limits.query_page:
+            context.searches.put(found, hits)
+    return hits
+
+
+def _page(
+    context: Context, request: requests.QueryVectors, state: State, start: Position, hits: Hits, digest: str
+) -> HitPage:
+    stop = min(start.offset + context.limits.query_page, len(hits.keys))
+    shown = tuple(
+        Hit(
+            hits.keys[place],
+            float(hits.distances[place]) if request.return_distance else None,
+            hits.metadata[place] if request.return_metadata else None,
+        )
+        for place in range(start.offset, stop)
+    )
+    next_token = None
+    if stop < len(hits.keys):
+        onward = Position(start.uid, start.manifest, start.position, start.issued_s, stop)
+        next_token = context.tokens.of_position(onward, "query", digest)
+    return HitPage(shown, state.record.config.metric, next_token)

@@ -1,0 +1,91 @@
+"""The dispatcher: one call of one operation, from JSON members to a result value. Thread-safe.
+
+Order of checks, for every operation: JSON types (Malformed) → constraints of the model, all of them at once →
+form of the address → characters of names → existence → everything that depends on the index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from neve.api import buckets, indexes, queries, tags, vectors
+from neve.api.address import Identity
+from neve.api.context import Context
+from neve.api.limits import Limits
+from neve.api.model import inputs
+from neve.api.options import CallOptions
+from neve.api.pages import SearchCache
+from neve.api.results import Result
+from neve.api.shapes import decode
+from neve.api.tokens import Tokens
+from neve.errors import OperationUnknown
+from neve.index.database import Database
+
+__all__ = ["OPERATIONS", "CallOptions", "Identity", "Operation", "Service"]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation of the service; `run` takes the request that its input's shape decodes into."""
+
+    name: str
+    run: Callable[[Context, Any], Result]
+
+
+OPERATIONS: Mapping[str, Operation] = MappingProxyType(
+    {
+        operation.name: operation
+        for operation in (
+            Operation("CreateVectorBucket", buckets.create_vector_bucket),
+            Operation("GetVectorBucket", buckets.get_vector_bucket),
+            Operation("ListVectorBuckets", buckets.list_vector_buckets),
+            Operation("DeleteVectorBucket", buckets.delete_vector_bucket),
+            Operation("PutVectorBucketDefaultIndexMode", buckets.put_default_index_mode),
+            Operation("PutVectorBucketPolicy", buckets.put_bucket_policy),
+            Operation("GetVectorBucketPolicy", buckets.get_bucket_policy),
+            Operation("DeleteVectorBucketPolicy", buckets.delete_bucket_policy),
+            Operation("CreateIndex", indexes.create_index),
+            Operation("GetIndex", indexes.get_index),
+            Operation("ListIndexes", indexes.list_indexes),
+            Operation("DeleteIndex", indexes.delete_index),
+            Operation("UpdateIndexMode", indexes.update_index_mode),
+            Operation("UpdateMetadataConfiguration", indexes.update_metadata_configuration),
+            Operation("PutVectors", vectors.put_vectors),
+            Operation("GetVectors", vectors.get_vectors),
+            Operation("DeleteVectors", vectors.delete_vectors),
+            Operation("ListVectors", vectors.list_vectors),
+            Operation("QueryVectors", queries.query_vectors),
+            Operation("ListTagsForResource", tags.list_tags_for_resource),
+            Operation("TagResource", tags.tag_resource),
+            Operation("UntagResource", tags.untag_resource),
+        )
+    }
+)
+
+
+class Service:
+    """The operations over one database, in the name of one account, within one profile of limits."""
+
+    def __init__(self, database: Database, identity: Identity, limits: Limits) -> None:
+        self.database = database
+        self.identity = identity
+        self.limits = limits
+        self._inputs = inputs(limits)
+        self._tokens = Tokens(database.identity)
+        self._searches = SearchCache()
+
+    def call(self, operation: str, members: object, options: CallOptions) -> Result:
+        """Run an operation on its JSON members. Raises OperationUnknown, and what the operation raises."""
+        known = OPERATIONS.get(operation)
+        if known is None:
+            raise OperationUnknown(operation)
+        request = decode(self._inputs[operation], members)
+        context = Context(self.database, self.identity, self.limits, self._tokens, self._searches, options)
+        return known.run(context, request)
+
+    def accepts(self, operation: str) -> frozenset[str]:
+        """Names of the members that an operation's input has."""
+        return frozenset(name for name, *_ in self._inputs[operation].members)

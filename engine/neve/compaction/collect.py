@@ -1,0 +1,188 @@
+"""Collection: deletes what has been superseded for longer than its grace period, by the store's own clock alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+from neve.errors import NeveError
+from neve.index import manifest as manifests
+from neve.index import paths
+from neve.index.chain import list_all
+from neve.index.commit import commit
+from neve.index.database import Database
+from neve.index.manifest import Manifest
+from neve.index.records import BucketState, IndexRecord, decode_bucket, decode_created, dropped_uid
+from neve.store.envelope import seal
+from neve.store.port import Delete, Entry, Get, List, PutNew, Store, body, done, listed
+
+_DELETE_MAX = 1000
+
+
+@dataclass(slots=True)
+class Collected:
+    """How many objects of each kind a collection deleted, and what it had to leave, with the reason."""
+
+    log_entries: int = 0
+    segments: int = 0
+    manifests: int = 0
+    records: int = 0
+    dropped_indexes: int = 0
+    left: list[str] = field(default_factory=list)
+
+
+def collect(database: Database) -> Collected:
+    """Collect a whole store. About 1 LIST for each 1,000 objects, 1 GET for each manifest of the last hour.
+
+    Safe beside any number of readers, writers and other collectors, and after a crash at any point. An index that
+    cannot be collected is named in the result and does not keep the others from it. Raises StoreError.
+    """
+    collector = _Collector(database, _store_now_s(database))
+    collector.buckets()
+    collector.catalog()
+    return collector.collected
+
+
+def _store_now_s(database: Database) -> float:
+    """The store's own time: LastModified of an object just created. 1 PUT, 1 LIST, 1 DELETE."""
+    store, token = database.store, database.runtime.token()
+    folder = f"{paths.SCRATCH}{token}/"
+    key = folder + "now"
+    store.wave([PutNew(key, seal({"id": token}))])
+    entries = listed(store.wave([List(folder)])[0]).entries
+    done(store.wave([Delete((key,))])[0])
+    return max(entry.modified_s for entry in entries)
+
+
+class _Collector:
+    def __init__(self, database: Database, now_s: float) -> None:
+        self._database = database
+        self._store: Store = database.store
+        self._grace = database.grace
+        self._now_s = now_s
+        self.collected = Collected()
+
+    def buckets(self) -> None:
+        for chain in _chains(list_all(self._store, paths.BUCKETS)):
+            newest = chain[-1]
+            dropped = decode_bucket(newest.key, self._get(newest.key)).state is BucketState.DROPPED
+            self._records(chain, ended=dropped)
+
+    def catalog(self) -> None:
+        for chain in _chains(list_all(self._store, paths.CATALOG)):
+            for entry in chain:
+                if _number(entry) % 2 == 0 and self._age_s(entry) >= self._grace.segments_s:
+                    self._wipe(dropped_uid(entry.key, self._get(entry.key)))
+            newest = chain[-1]
+            if _number(newest) % 2 == 1:
+                try:
+                    record = decode_created(newest.key, self._get(newest.key), _number(newest))
+                    self._index(record)
+                except NeveError as error:
+                    self.collected.left.append(f"{newest.key}: {error}")
+            self._records(chain, ended=_number(newest) % 2 == 0)
+
+    def _records(self, chain: list[Entry], *, ended: bool) -> None:
+        """Superseded records of one chain, and its last one where the name is `ended`: the last one last."""
+        grace_s = self._grace.records_s
+        old = [entry for entry, after in pairwise(chain) if self._age_s(after) >= grace_s]
+        self.collected.records += self._delete(entry.key for entry in old)
+        if ended and len(old) == len(chain) - 1 and self._age_s(chain[-1]) >= grace_s:
+            self.collected.records += self._delete([chain[-1].key])
+
+    def _wipe(self, uid: str) -> None:
+        """Delete all data of an index that a catalog record names as dropped; again while that record stands."""
+        keys = [entry.key for entry in list_all(self._store, paths.data_folder(uid))]
+        self.collected.dropped_indexes += bool(self._delete(keys))
+
+    def _index(self, record: IndexRecord) -> None:
+        """One live index: log entries and segments superseded by the newest manifest that is older than the grace."""
+        listing = list(list_all(self._store, paths.data_folder(record.uid)))
+        stored = {n: entry for entry in listing if (n := _manifest_number(record.uid, entry)) is not None}
+        if not stored:
+            return
+        recent = self._recent_chain(record.uid, stored)
+        oldest = recent[-1]
+        if self._age_s(stored[oldest.number]) >= self._grace.segments_s:
+            self._segments(record, listing, recent)
+            log = paths.log_folder(record.uid)
+            folded = [e.key for e in listing if e.key.startswith(log) and _number(e) <= oldest.folded_to]
+            self.collected.log_entries += self._delete(folded)
+        numbers = sorted(stored)
+        old = [
+            stored[number].key
+            for number, after in pairwise(numbers)
+            if self._age_s(stored[after]) >= self._grace.manifests_s
+        ]
+        self.collected.manifests += self._delete(old)
+
+    def _recent_chain(self, uid: str, stored: Mapping[int, Entry]) -> list[Manifest]:
+        """From the newest manifest by parent ids down to the first that is older than the grace, as far as it goes."""
+        chain: list[Manifest] = []
+        number = max(stored)
+        while number in stored:
+            key = paths.manifest(uid, number)
+            manifest = manifests.decode(key, self._get(key))
+            if chain and chain[-1].parent != manifest.write_id:
+                break
+            chain.append(manifest)
+            if self._age_s(stored[number]) >= self._grace.segments_s:
+                break
+            number -= 1
+        return chain
+
+    def _segments(self, record: IndexRecord, listing: list[Entry], recent: list[Manifest]) -> None:
+        """Segments that no recent manifest names, once the work floor keeps commits from naming them."""
+        newest, floor = recent[0], recent[-1].number
+        named = {segment.name for manifest in recent for segment in manifest.segments}
+        folder = paths.segments_folder(record.uid)
+        files: dict[str, list[str]] = defaultdict(list)
+        for entry in listing:
+            if entry.key.startswith(folder):
+                files[entry.key[len(folder) :].split("/", 1)[0]].append(entry.key)
+        doomed = [name for name in files if name not in named and paths.segment_planned_on(name) < floor]
+        if not doomed:
+            return
+        if newest.work_floor < floor:
+            token = self._database.runtime.token()
+            raised = replace(
+                newest, number=newest.number + 1, write_id=token, parent=newest.write_id, folded=(), work_floor=floor
+            )
+            if not commit(self._store, self._database.runtime, record, newest, raised):
+                return
+        self._delete(key for name in doomed for key in files[name])
+        self.collected.segments += len(doomed)
+
+    def _delete(self, keys: Iterable[str]) -> int:
+        doomed = list(keys)
+        for start in range(0, len(doomed), _DELETE_MAX):
+            done(self._store.wave([Delete(tuple(doomed[start : start + _DELETE_MAX]))])[0])
+        return len(doomed)
+
+    def _get(self, key: str) -> bytes:
+        raw = body(self._store.wave([Get(key)])[0])
+        if raw is None:
+            raise NeveError(f"{key} was listed and is gone")
+        return raw
+
+    def _age_s(self, entry: Entry) -> float:
+        return self._now_s - entry.modified_s
+
+
+def _chains(entries: Iterable[Entry]) -> list[list[Entry]]:
+    """Records grouped by the folder of their chain, in order of their numbers."""
+    chains: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        if paths.number(entry.key) is not None:
+            chains[entry.key.rsplit("/", 1)[0]].append(entry)
+    return list(chains.values())
+
+
+def _number(entry: Entry) -> int:
+    return paths.number(entry.key) or 0
+
+
+def _manifest_number(uid: str, entry: Entry) -> int | None:
+    return paths.manifest_number(entry.key) if entry.key.startswith(paths.manifest_folder(uid)) else None

@@ -1,0 +1,80 @@
+"""Log entries: the news of an index, in one order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from neve.errors import ObjectCorrupt
+from neve.segments.flat import Batch, no_rows, pack, unpack
+from neve.segments.rows import Keys, Puts, Rows, merge_rows
+from neve.store.envelope import seal, unseal
+
+
+class Kind(StrEnum):
+    OPEN = "open"
+    """The first entry: without it an index that stands in the catalog does not exist yet."""
+    WRITE = "write"
+    CONFIGURE = "configure"
+    DROP = "drop"
+    EMPTY = "empty"
+    """Fills a number that a writer skipped; no news."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """What a write does, all of it at once; no key occurs twice."""
+
+    puts: Puts
+    deletes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One entry; `tags` only where it configures, `invocations` are the SDK calls that it answers."""
+
+    number: int
+    write_id: str
+    kind: Kind
+    invocations: tuple[str, ...]
+    batch: Batch
+    tags: Mapping[str, str]
+    size_bytes: int
+
+
+def encode_writes(writes: Sequence[Write], invocations: Sequence[str], write_id: str) -> bytes:
+    """Bytes of an entry of several writes that share no key. The entry's number is its key's, not in its bytes."""
+    puts = [Rows.of(write.puts, 0) for write in writes if len(write.puts.keys)]
+    deletes = [key.encode() for write in writes for key in write.deletes]
+    batch = Batch(merge_rows(puts) if puts else no_rows(0), Keys.of(deletes, 0)[0])
+    fields = {"kind": Kind.WRITE, "id": write_id, "invocations": list(invocations)}
+    return seal(fields, pack(batch, positions=False))
+
+
+def encode_configure(tags: Mapping[str, str], invocations: Sequence[str], write_id: str) -> bytes:
+    fields = {"kind": Kind.CONFIGURE, "id": write_id, "invocations": list(invocations), "tags": dict(tags)}
+    return seal(fields)
+
+
+def encode_bare(kind: Kind, write_id: str) -> bytes:
+    """Bytes of an entry that says no more than its kind."""
+    return seal({"kind": kind, "id": write_id, "invocations": []})
+
+
+def decode(key: str, body: bytes, number: int, dimension: int) -> LogEntry:
+    """The entry of an object; raises ObjectCorrupt, StoreForeign."""
+    envelope = unseal(key, body)
+    try:
+        fields = envelope.fields
+        return LogEntry(
+            number,
+            fields["id"],
+            Kind(fields["kind"]),
+            tuple(fields["invocations"]),
+            unpack(envelope.sections, dimension, number),
+            fields.get("tags", {}),
+            len(body),
+        )
+    except (LookupError, ValueError, TypeError) as error:
+        raise ObjectCorrupt(f"{key} is not a log entry of an index of dimension {dimension}") from error

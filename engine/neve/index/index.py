@@ -1,0 +1,244 @@
+"""One index as a process knows it: reads that share waves, writes that share entries, folds in the background."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from neve.errors import IndexNotFound, NeveError
+from neve.index import paths
+from neve.index.append import Appender, Draft
+from neve.index.consistency import STRONG, Consistency
+from neve.index.entry import Kind, Write, encode_bare, encode_configure, encode_writes
+from neve.index.fold import fold, fold_is_due, rebase
+from neve.index.grace import GROUP_BYTES_MAX, Grace
+from neve.index.group import Pending, WriteGroups
+from neve.index.reader import Known, Reader
+from neve.index.records import IndexRecord, encode_dropped
+from neve.index.state import State
+from neve.runtime import Runtime, Signal
+from neve.store.create import create
+from neve.store.port import PutNew, Store
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A freshness wave that readers share; who arrives after it was sent takes the next one."""
+
+    landed: Signal
+    known: Known | None = None
+    error: BaseException | None = None
+
+
+class Index:
+    """Handle of one index by name; cheap, thread-safe, and right after the index is dropped and made again."""
+
+    def __init__(self, store: Store, runtime: Runtime, grace: Grace, bucket: str, name: str) -> None:
+        self._store = store
+        self._runtime = runtime
+        self._bucket = bucket
+        self._name = name
+        self._reader = Reader(store, runtime, grace)
+        self._appender = Appender(store, runtime, grace, self._reader)
+        self._groups = WriteGroups(runtime, self._commit, GROUP_BYTES_MAX)
+        self._lock = threading.Lock()
+        self._known: Known | None = None
+        self._under_way: _Flight | None = None
+        self._boarding: _Flight | None = None
+        self._folding = False
+
+    def read(self, consistency: Consistency = STRONG) -> State:
+        """The state of the index, no older than asked. Strong and warm: one wave of 3 small GETs while nobody writes.
+
+        Raises IndexNotFound, StoreError.
+        """
+        known = self._known
+        if known is not None and consistency.bounded_s is not None:
+            age_s = known.confirmed.until(self._runtime.now())
+            if age_s <= consistency.bounded_s:
+                return known.state
+        return self._fresh().state
+
+    def read_at(self, uid: str, manifest: int, position: int) -> State:
+        """The very state that a page token names; raises PageTokenInvalid, IndexNotFound."""
+        state = self._known_or_open().state
+        if state.uid != uid:
+            state = self.read()
+        if state.uid != uid:
+            raise IndexNotFound(f"{self._bucket}/{self._name}")
+        if state.position == position:
+            return state
+        return self._reader.read_at(state.record, manifest, position)
+
+    def write(self, prepare: Callable[[IndexRecord], Write], invocation: str | None = None) -> None:
+        """Commit what `prepare` makes for the index: all of it or nothing. Warm: one wave of 1 PUT and 2 GETs.
+
+        `prepare` is a pure function that may raise to refuse; its refusal is checked on fresh knowledge of the index.
+        It must not repeat a key. A repeat of an `invocation` that is still on record is answered, not applied again.
+        Raises what `prepare` raises, IndexNotFound, OutcomeUnknown, StoreError.
+        """
+        record = self._known_or_open().state.record
+        try:
+            write = prepare(record)
+        except Exception:
+            fresh = self.read().record
+            if fresh.uid == record.uid:
+                raise
+            record, write = fresh, prepare(fresh)
+        self._groups.submit(Pending(prepare, invocation, record.uid, write, self._runtime.signal()))
+
+    def tag(self, change: Callable[[Mapping[str, str]], Mapping[str, str]], invocation: str | None = None) -> None:
+        """Replace the tags by `change` of them; asked again after a lost race. Raises as `write` does."""
+
+        def draft(state: State) -> Draft | None:
+            if invocation is not None and state.answered(invocation):
+                return None
+            write_id = self._runtime.token()
+            calls = () if invocation is None else (invocation,)
+            return Draft(encode_configure(change(state.tags), calls, write_id), write_id, follows_state=True)
+
+        self.read()
+        self._append(draft)
+
+    def drop(self) -> None:
+        """Drop the index: of several callers one wins, the others get IndexNotFound. Raises as `write` does."""
+        write_id = self._runtime.token()
+        draft = Draft(encode_bare(Kind.DROP, write_id), write_id)
+        known = self._appender.append(self._known_or_open(), lambda _: draft)
+        self._forget(known.state)
+
+    def fold(self) -> None:
+        """Fold the tail until it is within its bound, whoever else folds. Raises StoreError, OutcomeUnknown."""
+        while True:
+            state = self._fresh().state
+            if not state.tail:
+                return
+            folded = fold(self._store, self._runtime, state)
+            if folded is not None:
+                self._adopt(folded)
+            known = self._known
+            if known is None or not fold_is_due(known.state):
+                return
+
+    def _append(self, draft: Callable[[State], Draft | None]) -> None:
+        before = self._known_or_open()
+        known = self._install(self._appender.append(before, draft))
+        crossed = fold_is_due(known.state) and not fold_is_due(before.state)
+        if crossed or fold_is_due(known.state, times=2):
+            self._fold_soon()
+
+    def _commit(self, group: list[Pending]) -> None:
+        """Append one entry of a group's writes; each write's own refusal becomes its error."""
+
+        def draft(state: State) -> Draft | None:
+            valid = [p for p in group if self._still_valid(p, state)]
+            if not valid:
+                return None
+            write_id = self._runtime.token()
+            calls = [p.invocation for p in valid if p.invocation is not None]
+            return Draft(encode_writes([p.write for p in valid], calls, write_id), write_id)
+
+        self._append(draft)
+
+    @staticmethod
+    def _still_valid(pending: Pending, state: State) -> bool:
+        """Whether a write still has to be applied, made anew if the name has become another index meanwhile."""
+        if pending.error is not None or (pending.invocation is not None and state.answered(pending.invocation)):
+            return False
+        if pending.uid != state.uid:
+            try:
+                pending.uid, pending.write = state.uid, pending.prepare(state.record)
+            except Exception as error:
+                pending.error = error
+                return False
+        return True
+
+    def _fresh(self) -> Known:
+        """Knowledge confirmed by a wave that was sent after this call began; concurrent callers share one."""
+        with self._lock:
+            leads = self._boarding is None
+            flight = self._boarding = self._boarding or _Flight(self._runtime.signal())
+            before = self._under_way
+        if leads:
+            if before is not None:
+                before.landed.wait()
+            with self._lock:
+                self._boarding, self._under_way = None, flight
+            try:
+                flight.known = self._install(self._refresh())
+            except BaseException as error:
+                flight.error = error
+                if not isinstance(error, Exception):
+                    raise
+            finally:
+                with self._lock:
+                    self._under_way = None
+                flight.landed.set()
+        else:
+            flight.landed.wait()
+        if flight.error is not None:
+            raise flight.error
+        if flight.known is None or flight.known.state.dropped_at is not None:
+            raise IndexNotFound(f"{self._bucket}/{self._name}")
+        if fold_is_due(flight.known.state, times=2):
+            self._fold_soon()
+        return flight.known
+
+    def _refresh(self) -> Known:
+        known = self._known
+        return self._reader.open(self._bucket, self._name) if known is None else self._reader.refresh(known)
+
+    def _known_or_open(self) -> Known:
+        return self._known or self._fresh()
+
+    def _install(self, known: Known) -> Known:
+        """Keep what is newest of what is known; of a dropped index nothing."""
+        state = known.state
+        if state.dropped_at is not None:
+            self._forget(state)
+            return known
+        with self._lock:
+            held = self._known
+            if held is not None and held.state.record.seq == state.record.seq:
+                if held.state.manifest > state.manifest:
+                    known = Known(rebase(held.state, state), known.confirmed)
+                elif held.state.position > state.position:
+                    known = Known(rebase(state, held.state), held.confirmed)
+            elif held is not None and held.state.record.seq > state.record.seq:
+                return held
+            self._known = known
+        return known
+
+    def _adopt(self, folded: State) -> None:
+        """Take over the arrangement of a fold of ours; what it confirms is as old as what we knew."""
+        with self._lock:
+            held = self._known
+            if held is not None and held.state.uid == folded.uid and held.state.manifest < folded.manifest:
+                self._known = Known(rebase(folded, held.state), held.confirmed)
+
+    def _forget(self, dropped: State) -> None:
+        """Absence is never remembered. Anyone who sees a drop writes the catalog's record of it, 1 PUT at most."""
+        with self._lock:
+            if self._known is not None and self._known.state.uid == dropped.uid:
+                self._known = None
+        record = dropped.record
+        key = paths.catalog_record(record.bucket, record.name, record.seq + 1)
+        with suppress(NeveError):
+            create(self._store, self._runtime, PutNew(key, encode_dropped(record.uid, self._runtime.token())))
+
+    def _fold_soon(self) -> None:
+        with self._lock:
+            if self._folding:
+                return
+            self._folding = True
+        self._runtime.spawn(self._fold_in_background)
+
+    def _fold_in_background(self) -> None:
+        try:
+            with suppress(NeveError):  # the next writer at twice the bound folds; what a failed fold wrote is collected
+                self.fold()
+        finally:
+            with self._lock:
+                self._folding = False

@@ -1,0 +1,86 @@
+"""The layout of keys in the store: the one module that knows it."""
+
+from __future__ import annotations
+
+_WIDTH = 16
+_TOP = 10**_WIDTH - 1
+
+IDENTITY = "neve.json"
+BUCKETS = "buckets/"
+CATALOG = "catalog/"
+SCRATCH = "scratch/"
+PAST_NUMBERS = "~"
+"""Sorts after every number: `folder + PAST_NUMBERS` is past all records of a chain."""
+
+
+def bucket_chain(bucket: str) -> str:
+    return f"{BUCKETS}{bucket}/"
+
+
+def bucket_record(bucket: str, seq: int) -> str:
+    return f"{BUCKETS}{bucket}/{seq:0{_WIDTH}d}"
+
+
+def catalog_folder(bucket: str) -> str:
+    return f"{CATALOG}{bucket}/"
+
+
+def catalog_chain(bucket: str, index: str) -> str:
+    return f"{CATALOG}{bucket}/{index}/"
+
+
+def catalog_record(bucket: str, index: str, seq: int) -> str:
+    return f"{CATALOG}{bucket}/{index}/{seq:0{_WIDTH}d}"
+
+
+def hint(bucket: str, index: str) -> str:
+    return f"hints/{bucket}/{index}"
+
+
+def data_folder(uid: str) -> str:
+    return f"data/{uid}/"
+
+
+def log_entry(uid: str, number: int) -> str:
+    return f"data/{uid}/log/{number:0{_WIDTH}d}"
+
+
+def log_folder(uid: str) -> str:
+    return f"data/{uid}/log/"
+
+
+def manifest(uid: str, number: int) -> str:
+    """Manifest numbers count down, so that the newest is listed first."""
+    return f"data/{uid}/manifest/{_TOP - number:0{_WIDTH}d}"
+
+
+def manifest_folder(uid: str) -> str:
+    return f"data/{uid}/manifest/"
+
+
+def segments_folder(uid: str) -> str:
+    return f"data/{uid}/segments/"
+
+
+def segment_name(planned_on: int, token: str) -> str:
+    """A segment's name carries the manifest that its work was planned on."""
+    return f"{planned_on:0{_WIDTH}d}-{token}"
+
+
+def segment_planned_on(name: str) -> int:
+    return int(name[:_WIDTH])
+
+
+def flat_segment(uid: str, name: str) -> str:
+    return f"data/{uid}/segments/{name}/flat"
+
+
+def number(key: str) -> int | None:
+    """The number at the end of a record's or log entry's key; None where there is none."""
+    digits = key.rsplit("/", 1)[-1]
+    return int(digits) if len(digits) == _WIDTH and digits.isascii() and digits.isdigit() else None
+
+
+def manifest_number(key: str) -> int | None:
+    down = number(key)
+    return None if down is None else _TOP - down

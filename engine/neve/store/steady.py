@@ -1,0 +1,49 @@
+"""Retries of everything but creates, and the check of every whole object: the one place for both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from neve.errors import ObjectCorrupt, StoreUnavailable
+from neve.runtime import Runtime
+from neve.store.envelope import intact
+from neve.store.port import Failed, Found, Get, Reply, Request, Store
+
+ATTEMPTS_MAX = 6
+BUDGET_S = 20.0
+PAUSE_S = 0.05
+
+
+class SteadyStore:
+    """A store whose reads, lists, deletes and overwrites are tried again while that may help.
+
+    A whole object whose checksum fails is read again too: bytes may be cut on the way. One that stays wrong is
+    Failed(ObjectCorrupt). Creates pass through untouched: only who knows the bytes can tell whose object is there.
+    """
+
+    def __init__(self, store: Store, runtime: Runtime) -> None:
+        self._store = store
+        self._runtime = runtime
+
+    def wave(self, requests: Sequence[Request]) -> list[Reply]:
+        begun = self._runtime.now()
+        replies = self._verified(requests)
+        for attempt in range(1, ATTEMPTS_MAX):
+            again = [i for i, reply in enumerate(replies) if _may_pass(reply)]
+            if not again or begun.until(self._runtime.now()) > BUDGET_S:
+                break
+            self._runtime.sleep(self._runtime.uniform(0.5, 1.5) * PAUSE_S * 2 ** (attempt - 1))
+            for i, reply in zip(again, self._verified([requests[i] for i in again]), strict=True):
+                replies[i] = reply
+        return replies
+
+    def _verified(self, requests: Sequence[Request]) -> list[Reply]:
+        replies = self._store.wave(requests)
+        for i, (request, reply) in enumerate(zip(requests, replies, strict=True)):
+            if isinstance(request, Get) and request.whole and isinstance(reply, Found) and not intact(reply.body):
+                replies[i] = Failed(ObjectCorrupt(f"{request.key} does not match its checksum"))
+        return replies
+
+
+def _may_pass(reply: Reply) -> bool:
+    return isinstance(reply, Failed) and isinstance(reply.error, StoreUnavailable | ObjectCorrupt)

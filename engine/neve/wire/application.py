@@ -1,0 +1,173 @@
+"""The application: a request in, a response out, whatever carried them. Thread-safe; never raises.
+
+Order of checks: size, route, signature, form of the body, options; what follows is the service's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import traceback
+from collections.abc import Mapping
+from typing import Protocol
+
+import orjson
+
+from neve.api.document import parse_json
+from neve.api.faults import Fault, fault
+from neve.api.options import CallOptions, parse_consistency
+from neve.api.render import to_json
+from neve.api.results import Result
+from neve.errors import Malformed, NeveError, ValidationFailed
+from neve.runtime import Instant, Runtime
+from neve.wire.message import Request, Response
+from neve.wire.routes import Route, is_health_check, route_of
+from neve.wire.sigv4 import Verifier
+
+access_log = logging.getLogger("neve.access")
+_log = logging.getLogger("neve.wire")
+
+_OPTION_PREFIX = "x-neve-"
+_CONSISTENCY = "x-neve-consistency"
+_INVOCATION = "amz-sdk-invocation-id"
+
+
+class Answering(Protocol):
+    """The part of the service that the wire needs."""
+
+    def call(self, operation: str, members: Mapping[str, object], options: CallOptions) -> Result: ...
+
+
+class Application:
+    """Routes, authenticates, parses, calls the service, renders. Without a verifier anyone may call."""
+
+    def __init__(self, service: Answering, runtime: Runtime, verifier: Verifier | None, *, body_bytes_max: int) -> None:
+        self._service = service
+        self._runtime = runtime
+        self._verifier = verifier
+        self.body_bytes_max = body_bytes_max
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether it takes requests without knowing who signed them."""
+        return self._verifier is None
+
+    def __call__(self, request: Request) -> Response:
+        """The response to a request, errors included; takes as long as the operation does."""
+        started, request_id, operation = self._runtime.now(), self._request_id(), "-"
+        try:
+            self.check_size(len(request.body))
+            self.check_size(declared_length(request.headers))
+            if is_health_check(request):
+                return _response(200, b'{"status":"ok"}', request_id)
+            route = route_of(request)
+            operation = route.operation
+            response = _response(200, self._answer(route, request), request_id)
+        except Exception as error:
+            response = self._failure(error, operation, request_id)
+        self._record(request_id, operation, response.status, started)
+        return response
+
+    def check_size(self, length: int) -> None:
+        """Raises ValidationFailed if a body of that length is too large."""
+        if length > self.body_bytes_max:
+            raise ValidationFailed("Request body exceeds max allowed size")
+
+    def refuse(self, reason: Fault | Exception) -> Response:
+        """The response to a request that its carrier could not hand over: too large, too slow, or one too many."""
+        started, request_id = self._runtime.now(), self._request_id()
+        if isinstance(reason, Exception):
+            response = self._failure(reason, "-", request_id)
+        else:
+            response = _refusal(reason, request_id)
+        self._record(request_id, "-", response.status, started)
+        return response
+
+    def _answer(self, route: Route, request: Request) -> bytes:
+        if self._verifier is not None:
+            self._verifier.verify(request, route.aliases)
+        members = {**(_document(request) if route.has_body else {}), **route.members}
+        result = self._service.call(route.operation, members, _options(route.operation, request))
+        return orjson.dumps(to_json(result), option=orjson.OPT_SERIALIZE_NUMPY)
+
+    def _failure(self, error: Exception, operation: str, request_id: str) -> Response:
+        reason = fault(error)
+        if reason.status >= 500:
+            _log_failure(error, operation, request_id)
+        return _refusal(reason, request_id)
+
+    def _request_id(self) -> str:
+        token = self._runtime.token()
+        return f"{token[:8]}-{token[8:12]}-{token[12:16]}-{token[16:20]}-{token[20:]}"
+
+    def _record(self, request_id: str, operation: str, status: int, started: Instant) -> None:
+        if access_log.isEnabledFor(logging.INFO):
+            now = self._runtime.now()
+            elapsed_ms = round((now.monotonic_s - started.monotonic_s) * 1000, 3)
+            entry = {"time": now.wall_s, "request": request_id, "operation": operation, "status": status}
+            access_log.info(json.dumps({**entry, "ms": elapsed_ms}))
+
+
+def declared_length(headers: Mapping[str, str]) -> int:
+    """The length that the headers give the body; 0 where they give none that makes sense."""
+    declared = headers.get("content-length", "")
+    return int(declared) if declared.isascii() and declared.isdecimal() and len(declared) < 20 else 0
+
+
+def _document(request: Request) -> Mapping[str, object]:
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise ValidationFailed(f"Content-Encoding '{encoding[:64]}' is not supported: send the body as it is")
+    document = parse_json(request.body) if request.body else {}
+    if not isinstance(document, dict):
+        raise Malformed("the body must be a JSON object")
+    return document
+
+
+def _options(operation: str, request: Request) -> CallOptions:
+    for name in request.headers:
+        if name.startswith(_OPTION_PREFIX) and name != _CONSISTENCY:
+            raise ValidationFailed(f"Unknown request option '{name[:64]}'")
+    invocation = request.headers.get(_INVOCATION)
+    text = request.headers.get(_CONSISTENCY)
+    named = None if invocation is None else _invocation(invocation, operation, request.body)
+    return CallOptions(named) if text is None else CallOptions(named, parse_consistency(text))
+
+
+def _invocation(invocation: str, operation: str, body: bytes) -> str:
+    """The SDK's id together with what was asked: 32 hex digits.
+
+    An SDK repeats a call byte by byte. A client that gives every call the same id must not have its writes taken for
+    repeats of the first.
+    """
+    digest = hashlib.sha256(f"{invocation}\0{operation}\0".encode("utf-8", "surrogatepass"))
+    digest.update(body)
+    return digest.hexdigest()[:32]
+
+
+def _refusal(reason: Fault, request_id: str) -> Response:
+    document: dict[str, object] = {}
+    if reason.message is not None and reason.code != "UnknownOperationException":  # the service answers that with {}
+        document["message"] = _printable(reason.message)
+    if reason.fields:
+        fields = ({"path": _printable(field.path), "message": _printable(field.message)} for field in reason.fields)
+        document["fieldList"] = list(fields)
+    return _response(reason.status, orjson.dumps(document), request_id, {"x-amzn-errortype": reason.code})
+
+
+def _response(status: int, body: bytes, request_id: str, extra: Mapping[str, str] | None = None) -> Response:
+    ids = {"x-amz-request-id": request_id, "x-amzn-RequestId": request_id}
+    return Response(status, {"Content-Type": "application/json", **ids, **(extra or {})}, body)
+
+
+def _printable(text: str) -> str:
+    """Text that JSON can carry: a lone surrogate cannot be."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _log_failure(error: Exception, operation: str, request_id: str) -> None:
+    """Log where it failed and how; a foreign exception's own text may quote the request, so it is left out."""
+    reason = f": {error}" if isinstance(error, NeveError) else ""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    _log.error("request %s %s failed: %s%s\n%s", request_id, operation, type(error).__name__, reason, frames)

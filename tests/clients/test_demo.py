@@ -1,0 +1,33 @@
+"""The demo: ends by itself, leaves no process behind, works a second time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from tests.servers.tools import ROOT
+
+
+def test_the_demo_runs_twice(tmp_path: Path) -> None:
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    for _ in range(2):
+        demo = subprocess.Popen(
+            [ROOT / "scripts" / "demo"],
+            env=environment,
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        output, _ = demo.communicate(timeout=300)
+        assert demo.returncode == 0, output
+        assert "everything as it should be" in output
+        assert session_members(demo.pid) == []
+        assert list(tmp_path.iterdir()) == []
+
+
+def session_members(session: int) -> list[str]:
+    """Processes of a session, by `ps`, which every system has."""
+    processes = subprocess.run(["ps", "-A", "-o", "pid=,sess=,args="], capture_output=True, text=True, check=True)
+    return [line for line in processes.stdout.splitlines() if line.split()[1] == str(session)]

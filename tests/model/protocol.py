@@ -1,0 +1,472 @@
+"""The protocol of one index as programs of its actors: write, read, fold, compact, collect.
+
+Each method is a program, or a part of one, in the form that `protocol_search` runs: it yields waves of requests and is
+sent their replies. The text follows the numbered algorithms of `engine/spec/protocol.md`; where a rule can be broken on purpose, the
+code asks `self.mutant`, so that the tests can show what the rule is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from tests.model.protocol_search import Confirmed, Program, Replies, Tell, Wave
+from tests.model.protocol_store import (
+    ABSENT,
+    CREATED,
+    EXISTS,
+    NO_MANIFEST,
+    NONE,
+    UNKNOWN,
+    Arrive,
+    Delete,
+    Entry,
+    Get,
+    Inventory,
+    ListChain,
+    ListIndex,
+    Listing,
+    Manifest,
+    Object,
+    Path,
+    PutNew,
+    Request,
+    Segment,
+    View,
+    catalog,
+    file,
+    log,
+    manifest,
+)
+
+
+class Mutant(StrEnum):
+    """One rule of the protocol, broken."""
+
+    AGE_BEFORE_WAVE = "age judged before the wave"
+    OWN_CLOCK = "grace by own clock"
+    NOT_WRITTEN = "404 read as 'not written'"
+    ID_IGNORED = "write id ignored"
+    MASKS_OF_PLAN = "masks of the plan"
+    NO_WORK_FLOOR = "no work floor"
+    CATALOG_BY_NAME = "catalog deleted by name"
+    GARBAGE_BY_ABSENCE = "garbage by absence"
+    SETTINGS_IN_MANIFEST = "settings in the manifest"
+    JOINED_LATE = "a wave joined late"
+    # Rules that design §4 states and §5 does not list.
+    OTHER_NUMBER = "an unknown outcome tried again at another number"
+    NO_MANIFEST_PROBE = "a write that does not look for the next manifest"
+    NO_CATALOG_PROBE = "a write that does not look for the next catalog record"
+    HOLE_BELOW = "acknowledged above a hole"
+    OLD_KNOWLEDGE = "knowledge of any age"
+    NOT_FOUND_AFTER_SLEEP = "a wiped uid read as NotFound after an old wave"
+    NO_LOOK_AT_BUCKET = "an index created without another look at its bucket"
+    NO_CLOSING = "a bucket dropped without closing it first"
+    LAST_RECORD_COLLECTED = "a dropped name's last record collected"
+    EXISTS_BY_RECORD = "an index that exists by its catalog record alone"
+
+
+class Knowledge(NamedTuple):
+    """What an actor knows of an index: catalog record k, manifest m, log up to n, and the rows these make."""
+
+    k: int
+    uid: str
+    m: int
+    n: int
+    base: frozenset[str] = NONE  # rows of manifest m
+    tail: tuple[tuple[int, Entry], ...] = ()  # entries above its folded_to, up to n
+
+    @property
+    def view(self) -> View:
+        return View(self.uid, self.base | {entry.id for _, entry in self.tail if entry.is_news})
+
+
+EMPTY = Entry("empty", "-")
+Verdict = Generator[Any, Any, tuple[str, Knowledge]]
+
+
+class IndexProtocol:
+    """The actors of one index.
+
+    `names`: whether anyone touches the catalog here; if not, nobody asks it (fewer steps). `patience`: how often an
+    actor begins again before it gives up without an answer.
+    """
+
+    def __init__(self, mutant: Mutant | None = None, *, names: bool = False, patience: int = 1) -> None:
+        self.mutant = mutant
+        self.names = names
+        self.patience = patience
+
+    def _fresh(self, replies: Replies) -> bool:
+        """Judged on receipt of the last reply that is used: a young wave, on knowledge that is recent."""
+        if self.mutant is Mutant.AGE_BEFORE_WAVE:
+            return True
+        return replies.young and (replies.recent or self.mutant is Mutant.OLD_KNOWLEDGE)
+
+    # Write ------------------------------------------------------------------------------------------------------
+
+    def write(self, entry: Entry, know: Knowledge | None) -> Program:
+        """PutVectors, DeleteVectors or a setting: its entry once in the log, and the client told so."""
+        arrives = know is None
+        if know is None:
+            know = yield from self.load(arrives=True)
+        verdict, tried = "not found", ""
+        while know is not None and know.uid not in ("", tried):
+            tried = know.uid
+            verdict, know = yield from self.append(entry, know, arrives=self.names and not arrives)
+            arrives = True
+            if verdict == "not found" and self.names:  # of this uid; the name may have another by now
+                know = yield from self.load()
+        if know is not None:
+            yield Tell(verdict, entry.id)
+
+    def append(self, entry: Entry, know: Knowledge, *, arrives: bool = True) -> Verdict:
+        """`acknowledged`, `not found`, `unknown` (or, of a mutant, `refused`), and what is known then."""
+        number, losses, verdict = know.n + 1, 0, "again"
+        while verdict == "again":
+            replies = yield Wave(self._try(entry, know, number), arrives=arrives)
+            arrives, put = False, replies.answers[0]
+            probes, lower = replies.answers[1 : 2 + self.names], replies.answers[2 + self.names :]
+            current = self._fresh(replies) and self._nothing_newer(probes)
+            if put == UNKNOWN:
+                verdict = yield from self._settle(entry, log(know.uid, number))
+            elif current and any(below is not None and below.ends for below in lower):
+                verdict = "look" if None in lower else "not found"
+            elif current and put == CREATED:
+                verdict = yield from self._fill(know.uid, know.n + 1, lower)
+            elif current and losses < 2:  # lost: the next number at once, the winner read beside it
+                number, losses = number + 1, losses + 1
+            else:
+                verdict = "look"
+            if verdict == "look":
+                verdict, know = yield from self._resolve(entry, know, number, put)
+                number, losses = know.n + 1, 0
+        return verdict, know
+
+    def _try(self, entry: Entry, know: Knowledge, number: int) -> tuple[Request, ...]:
+        probes: tuple[Request, ...] = (Get(manifest(know.uid, know.m + 1)),)
+        if self.names:
+            probes += (Get(catalog(know.k + 1)),)
+        between = tuple(Get(log(know.uid, below)) for below in range(know.n + 1, number))
+        return (PutNew(log(know.uid, number), entry), *probes, *between)
+
+    def _nothing_newer(self, probes: tuple[object, ...]) -> bool:
+        manifest_next, catalog_next = probes[0], probes[1] if self.names else None
+        return (manifest_next is None or self.mutant is Mutant.NO_MANIFEST_PROBE) and (
+            catalog_next is None or self.mutant is Mutant.NO_CATALOG_PROBE
+        )
+
+    def _fill(self, uid: str, first: int, lower: tuple[Entry | None, ...]) -> Generator[Any, Any, str]:
+        """Our entry is in the log: plug the holes below it."""
+        holes = [first + i for i, below in enumerate(lower) if below is None]
+        if not holes or self.mutant is Mutant.HOLE_BELOW:
+            return "acknowledged"
+        replies = yield Wave(tuple(PutNew(log(uid, hole), EMPTY) for hole in holes), starts=False)
+        plugged = all(answer == CREATED for answer in replies.answers)
+        return "acknowledged" if plugged and self._fresh(replies) else "look"
+
+    def _settle(self, entry: Entry, path: Path) -> Generator[Any, Any, str]:
+        """After an unknown outcome read back; absent = the same key and bytes again, never another key."""
+        tries = 0
+        while tries <= self.patience:
+            tries += 1
+            replies = yield Wave((Get(path),), starts=False)
+            if replies.answers[0] is not None:
+                return "acknowledged" if self.mutant is Mutant.ID_IGNORED else "look"
+            if self.mutant is Mutant.NOT_WRITTEN:
+                return "refused"
+            if self.mutant is Mutant.OTHER_NUMBER:
+                return "again"
+            replies = yield Wave((PutNew(path, entry),), starts=False)
+            if replies.answers[0] != UNKNOWN:
+                return "look"
+        return "unknown"
+
+    def _resolve(self, entry: Entry, know: Knowledge, number: int, put: str) -> Verdict:
+        """LIST: what became of our entry at `number`, or where the head is now."""
+        attempts = 0
+        while attempts < self.patience:
+            attempts += 1
+            chain = (ListChain("catalog"),) if self.names else ()
+            replies = yield Wave((ListIndex(know.uid), *chain))
+            listing, gone = replies.answers[0], self._superseded(replies.answers[1:], know)
+            gets = self._gets(know.uid, listing)
+            if gets:
+                replies = yield Wave(gets, starts=False, ordered=True)
+            found = self._found(listing, replies.answers if gets else ())
+            if not (replies.young or self.mutant is Mutant.AGE_BEFORE_WAVE) or found is None:
+                continue
+            yield Confirmed()
+            verdict = self._verdict(entry, number, put, *found, gone=gone, prompt=replies.prompt)
+            if verdict == "plug":
+                holes = tuple(hole for hole in range(found[0].folded_to + 1, number) if hole not in found[1])
+                replies = yield Wave(tuple(PutNew(log(know.uid, hole), EMPTY) for hole in holes), starts=False)
+                continue
+            now = self._known(know.k, know.uid, listing.newest, *found)
+            return "not found" if verdict == "again" and not now.uid else verdict, now
+        return "unknown", know
+
+    def _verdict(
+        self,
+        entry: Entry,
+        number: int,
+        put: str,
+        base: Manifest,
+        entries: Mapping[int, Entry],
+        *,
+        gone: bool,
+        prompt: bool,
+    ) -> str:
+        """What a LIST (and GETs) say about our try at `number`: pure."""
+        if number <= base.folded_to:
+            recorded = dict(base.fold).get(number)
+            if recorded is None:
+                return "again" if put == EXISTS else "unknown"
+            return "acknowledged" if recorded == entry.id else "again"
+        ours, dropped_at = entries.get(number), min((at for at, other in entries.items() if other.ends), default=None)
+        if gone and dropped_at is None:  # wiped, or being wiped
+            return "not found" if prompt or self.mutant is Mutant.NOT_FOUND_AFTER_SLEEP else "unknown"
+        whole = all(below in entries for below in range(base.folded_to + 1, min(number, dropped_at or number)))
+        if not whole and self.mutant is not Mutant.HOLE_BELOW:
+            return "plug"
+        if dropped_at is not None and dropped_at < number:
+            return "not found"
+        if ours is None:
+            return "again" if put == EXISTS else "unknown"
+        return "acknowledged" if ours == entry else "again"
+
+    def _superseded(self, chain: tuple[Any, ...], know: Knowledge) -> bool:
+        return bool(chain) and (chain[0][0] != know.k or chain[0][1].uid != know.uid)
+
+    # Read -------------------------------------------------------------------------------------------------------
+
+    def read(self, know: Knowledge | None, reads: int = 1) -> Program:
+        """A client that queries: warm where something is known, else cold."""
+        while reads:
+            reads -= 1
+            probed, late = know is not None, self.mutant is Mutant.JOINED_LATE
+            if know is not None:
+                probes = (Get(log(know.uid, know.n + 1)), Get(manifest(know.uid, know.m + 1)))
+                chain = (Get(catalog(know.k + 1)),) if self.names else ()
+                replies = yield Wave((*probes, *chain, *((Arrive(),) if late else ())), arrives=not late)
+                answers = replies.answers[: 2 + self.names]
+                if self._fresh(replies) and not any(answers):
+                    yield Confirmed()
+                elif self._fresh(replies) and not any(answers[2:]):
+                    know = yield from self._catch_up(know, answers[0])
+                else:
+                    know = None
+            if know is None:
+                know = yield from self.load(arrives=not probed)
+            if know is not None:
+                yield Tell("read", know.view if know.uid else ABSENT)
+                know = know if know.uid else None
+
+    def _catch_up(self, know: Knowledge, following: Entry | None) -> Generator[Any, Any, Knowledge | None]:
+        """Some probe was 200: LIST ∥ GET of the entry after next, then what is missing. None: start afresh, cold."""
+        second = log(know.uid, know.n + 2)
+        replies = yield Wave((ListIndex(know.uid, know.n), Get(second)), starts=False)
+        listing, ahead = replies.answers
+        have = {know.n + 1: following, know.n + 2: ahead}
+        tail = {**dict(know.tail), **{number: entry for number, entry in have.items() if entry is not None}}
+        missing = tuple(number for number in listing.log if number not in tail)
+        newer = (Get(manifest(know.uid, listing.newest)),) if listing.newest != know.m else ()
+        gets = (*newer, *(Get(log(know.uid, number)) for number in missing))
+        tail = tuple(sorted(tail.items()))
+        if gets:
+            replies = yield Wave(gets, starts=False, ordered=True)
+        answers = replies.answers if gets else ()
+        if not self._fresh(replies) or None in answers:
+            return None
+        yield Confirmed()
+        entries = {**dict(tail), **dict(zip(missing, answers[len(newer) :], strict=True))}
+        base = answers[0] if newer else NO_MANIFEST._replace(segments=frozenset({Segment("known", 0, know.base)}))
+        if not newer:
+            base = base._replace(folded_to=know.n - len(know.tail))
+        return self._known(know.k, know.uid, listing.newest, base, entries)
+
+    def load(self, *, arrives: bool = False) -> Generator[Any, Any, Knowledge | None]:
+        """The index from its names alone: LIST of the catalog, LIST of its data, what these name.
+
+        Uid "" if there is no index; None if the store changed faster than it was read.
+        """
+        attempts = 0
+        while attempts < self.patience:
+            attempts += 1
+            replies = yield Wave((ListChain("catalog"),), arrives=arrives)
+            arrives, (k, record) = False, replies.answers[0]
+            if record is None or not record.live:
+                return Knowledge(k, "", 0, 0)
+            replies = yield Wave((ListIndex(record.uid),), starts=False)
+            listing = replies.answers[0]
+            gets = self._gets(record.uid, listing)
+            if gets:
+                replies = yield Wave(gets, starts=False, ordered=True)
+            found = self._found(listing, replies.answers if gets else ())
+            if not (replies.young or self.mutant is Mutant.AGE_BEFORE_WAVE) or found is None:
+                continue
+            yield Confirmed()
+            if listing.empty and not record.opens:
+                return Knowledge(k, "", 0, 0)  # not opened yet
+            return self._known(k, record.uid, listing.newest, *found)
+        return None
+
+    @staticmethod
+    def _gets(uid: str, listing: Listing) -> tuple[Request, ...]:
+        """GETs of all that a LIST showed."""
+        newest = (Get(manifest(uid, listing.newest)),) if listing.newest else ()
+        return (*newest, *(Get(log(uid, number)) for number in listing.log))
+
+    @staticmethod
+    def _found(listing: Listing, answers: tuple[Any, ...]) -> tuple[Manifest, dict[int, Entry]] | None:
+        """Manifest and entries that those GETs brought; None if one that is needed has gone since the LIST."""
+        base = answers[0] if listing.newest else NO_MANIFEST
+        entries = dict(zip(listing.log, answers[len(answers) - len(listing.log) :], strict=True))
+        if base is None or any(entry is None and number > base.folded_to for number, entry in entries.items()):
+            return None
+        return base, {number: entry for number, entry in entries.items() if number > base.folded_to}
+
+    @staticmethod
+    def _known(k: int, uid: str, m: int, base: Manifest, entries: Mapping[int, Entry]) -> Knowledge:
+        """Any manifest with the contiguous log after it is one state; uid "" if a drop counts in it."""
+        tail, number = [], base.folded_to + 1
+        while number in entries:
+            if entries[number].ends:
+                return Knowledge(k, "", m, number)
+            tail.append((number, entries[number]))
+            number += 1
+        return Knowledge(k, uid, m, number - 1, base.rows, tuple(tail))
+
+    # Manifests --------------------------------------------------------------------------------------------------
+
+    def create(self, path: Path, item: Object) -> Generator[Any, Any, bool | None]:
+        """put_new with the rule for unknown outcomes: ours, another's, or (None) never known."""
+        tries = 0
+        while tries <= self.patience:
+            tries += 1
+            replies = yield Wave((PutNew(path, item),))
+            if replies.answers[0] != UNKNOWN and tries == 1:
+                return bool(replies.answers[0] == CREATED)
+            replies = yield Wave((Get(path),))
+            if replies.answers[0] is not None:
+                return bool(replies.answers[0] == item) or self.mutant is Mutant.ID_IGNORED
+            if self.mutant is Mutant.NOT_WRITTEN:
+                return False
+        return None
+
+    def newest(self, uid: str) -> Generator[Any, Any, tuple[int, Manifest, tuple[tuple[int, Entry], ...]] | None]:
+        """LIST and GETs: the newest manifest and the contiguous log above it, without a drop and what follows."""
+        replies = yield Wave((ListIndex(uid),))
+        listing = replies.answers[0]
+        gets = self._gets(uid, listing)
+        if gets:
+            replies = yield Wave(gets, starts=False, ordered=True)
+        found = self._found(listing, replies.answers if gets else ())
+        if found is None:
+            return None
+        tail, number = [], found[0].folded_to + 1
+        while number in found[1] and not found[1][number].ends:
+            tail.append((number, found[1][number]))
+            number += 1
+        return listing.newest, found[0], tuple(tail)
+
+    def fold(self, uid: str, name: str, folds: int = 1) -> Program:
+        """The tail becomes one flat segment; a loser plans anew."""
+        attempts, won = 0, None
+        while attempts < self.patience and folds:
+            attempts += 1
+            plan = yield from self.newest(uid)
+            if plan is None or not plan[2]:
+                continue
+            segment = Segment(f"{name}{attempts}", plan[0], frozenset(e.id for _, e in plan[2] if e.is_news))
+            commit = plan[1]._replace(
+                id=f"{name}{attempts}",
+                parent=plan[1].id,
+                folded_to=plan[2][-1][0],
+                fold=tuple((number, entry.id) for number, entry in plan[2]),
+                segments=plan[1].segments | {segment},
+            )
+            yield Wave((PutNew(file(uid, segment), segment),))
+            won = yield from self.create(manifest(uid, plan[0] + 1), commit)
+            folds = folds if won is False else folds - 1
+
+    def merge(self, uid: str, name: str, sources: frozenset[str]) -> Program:
+        """Compaction: `sources` become one segment, long in the making, committed on whatever is newest by then."""
+        plan = yield from self.newest(uid)
+        won, attempts = False, 0
+        while plan is not None and won is False and attempts < self.patience:
+            number, base, _ = plan
+            if attempts == 0:
+                planned, parts = base, frozenset(part for part in base.segments if part.name in sources)
+                merged = Segment(name, number, frozenset[str]().union(*(part.rows for part in parts)) - base.masks)
+                yield Wave((PutNew(file(uid, merged), merged),))
+            attempts += 1
+            floor = 0 if self.mutant is Mutant.NO_WORK_FLOOR else base.floor
+            if not parts <= base.segments or merged.planned < floor:
+                break
+            carried = planned.masks if self.mutant is Mutant.MASKS_OF_PLAN else base.masks
+            masks = carried.union(*(part.hides for part in parts))
+            commit = base._replace(
+                id=f"{name}.{attempts}", parent=base.id, fold=(), segments=base.segments - parts | {merged}, masks=masks
+            )
+            won = yield from self.create(manifest(uid, number + 1), commit)
+            if won is False:
+                plan = yield from self.newest(uid)
+
+    def configure_in_manifest(self, uid: str, setting: str) -> Program:
+        """What a mutant does with a setting: commits it as a manifest."""
+        replies = yield Wave((ListIndex(uid),), arrives=True)
+        listing, base = replies.answers[0], NO_MANIFEST
+        if listing.newest:
+            replies = yield Wave((Get(manifest(uid, listing.newest)),))
+            base = replies.answers[0]
+        commit = base._replace(id=setting, parent=base.id, fold=(), settings=base.settings | {setting})
+        won = yield from self.create(manifest(uid, listing.newest + 1), commit)
+        yield Tell("acknowledged" if won else "unknown", setting)
+
+    # Collection -------------------------------------------------------------------------------------------------
+
+    def collect_chains(self, uid: str, grace: int, day: int, rounds: int = 1) -> Program:
+        """Log entries folded, and manifests superseded, long enough ago by the store's own times."""
+        while rounds:
+            rounds -= 1
+            replies = yield Wave((Inventory(("log", "manifest"), uid),))
+            ages = replies.answers[0]
+            chain = [(path, age) for path, age in ages if path.kind == "manifest"]
+            old = [path for path, age in chain if age >= grace or self.mutant is Mutant.OWN_CLOCK]
+            if not old:
+                continue
+            replies = yield Wave((Get(old[-1]),), starts=False)
+            folded_to = replies.answers[0].folded_to if replies.answers[0] else 0
+            entries = [path for path, _ in ages if path.kind == "log" and path.number <= folded_to]
+            stale = [path for (path, _), (_, age) in zip(chain, chain[1:], strict=False) if age >= day]
+            requests = tuple(Delete(path) for path in (*entries, *stale))
+            if requests:
+                yield Wave(requests)
+
+    def collect_segments(self, uid: str, name: str, grace: int) -> Program:
+        """Unnamed segments: first a work_floor, then those planned below it that nothing has named for long enough."""
+        plan = yield from self.newest(uid)
+        if plan is None:
+            return
+        if self.mutant is not Mutant.NO_WORK_FLOOR:
+            number, base, _ = plan
+            commit = base._replace(id=name, parent=base.id, fold=(), floor=number + 1)
+            yield from self.create(manifest(uid, number + 1), commit)
+        replies = yield Wave((Inventory(("manifest", "segment"), uid),))
+        found = replies.answers[0]
+        chain = [(path, age) for path, age in found if path.kind == "manifest"]
+        old = [path for path, age in chain if age >= grace]
+        used = [path for path, _ in chain if not old or path >= old[-1]]
+        files = tuple(path for path, _ in found if path.kind == "segment")
+        if not used:
+            return
+        replies = yield Wave(tuple(Get(path) for path in used), starts=False)
+        if None in replies.answers:
+            return
+        named = {file(uid, segment) for one in replies.answers for segment in one.segments}
+        floor = used[-1].number if self.mutant is Mutant.NO_WORK_FLOOR else replies.answers[-1].floor
+        requests = tuple(Delete(path) for path in files if path not in named and path.number < floor)
+        if requests:
+            yield Wave(requests)

@@ -1,0 +1,88 @@
+"""The query path stays small: a wheel with its own few dependencies opens a store that a full environment wrote."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import neve
+from tests.servers.tools import ROOT, Unavailable, program
+
+ASK = Path(__file__).with_name("ask.py")
+NAMES = {"vectorBucketName": "small", "indexName": "numbers"}
+BATCH_MODULES = {
+    "pyarrow",
+    "lance",
+    "pandas",
+    "boto3",
+    "botocore",
+    "s3fs",
+    "fsspec",
+    "uvicorn",
+    "rich",
+    "dask",
+    "minio",
+}
+NEAREST_ODD = [
+    {"key": "3", "distance": 0.0, "metadata": {"odd": True}},
+    {"key": "1", "distance": 4.0, "metadata": {"odd": True}},
+]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store with one index of 50 vectors, some of them in the tail and some folded."""
+    url = tmp_path_factory.mktemp("store").as_uri()
+    client = neve.client(store=url)
+    client.create_vector_bucket(vectorBucketName=NAMES["vectorBucketName"])
+    client.create_index(**NAMES, dataType="float32", dimension=2, distanceMetric="euclidean")
+    numbers = [*range(100, 180), *range(10)]
+    for number in numbers:
+        vector = {"key": str(number), "data": {"float32": [number, 0]}, "metadata": {"odd": number % 2 == 1}}
+        client.put_vectors(**NAMES, vectors=[vector])
+    return url
+
+
+@pytest.fixture(scope="module")
+def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment in which nothing but the built wheel was asked for."""
+    try:
+        uv = program(os.environ.get("UV", "uv"), "which builds and installs the wheel")
+    except Unavailable as error:
+        pytest.skip(str(error))
+    folder = tmp_path_factory.mktemp("bare")
+    run(uv, "build", "--quiet", "--wheel", "--out-dir", folder, ROOT)
+    [wheel] = folder.glob("neve-*.whl")
+    run(uv, "venv", "--quiet", "--python", sys.executable, folder / "venv")
+    python = folder / "venv" / "bin" / "python"
+    run(uv, "pip", "install", "--quiet", "--python", python, wheel)
+    return python
+
+
+def run(*command: str | Path, cwd: Path | None = None) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def asked(python: Path, store: str, cwd: Path) -> dict:
+    return json.loads(run(python, "-I", ASK, store, *NAMES.values(), cwd=cwd))
+
+
+def test_a_wheel_with_its_dependencies_alone_answers(bare_python: Path, store: str, tmp_path: Path) -> None:
+    told = asked(bare_python, store, tmp_path)
+    assert told["answer"]["vectors"] == NEAREST_ODD
+    assert told["answer"]["distanceMetric"] == "euclidean"
+    assert set(told["installed"]) <= {"neve", "numpy", "obstore", "orjson", "typing-extensions"}
+
+
+def test_the_query_path_leaves_batch_libraries_alone(store: str, tmp_path: Path) -> None:
+    told = asked(Path(sys.executable), store, tmp_path)
+    assert told["answer"]["vectors"] == NEAREST_ODD
+    assert BATCH_MODULES & set(told["modules"]) == set()
+    assert set(told["installed"]) >= {"boto3", "uvicorn", "rich"}, "they are there to be imported by mistake"

@@ -1,0 +1,184 @@
+"""Settings: what wins over what, what is refused, and that no secret ever shows."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from neve.wire.settings import Settings, SettingsInvalid, load
+from neve.wire.sigv4 import AccessKey
+
+SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY="
+WHOLE = f"""
+store = "file:///data"
+host = "0.0.0.0"
+port = 8080
+workers = 2
+region = "eu-west-1"
+account = "123456789012"
+regions = ["eu-west-1", "us-east-1"]
+limits = "wide"
+tls_cert = "cert.pem"
+tls_key = "key.pem"
+access_log = true
+[[keys]]
+id = "AKIDEXAMPLE"
+secret = "{SECRET}"
+name = "tester"
+[[keys]]
+id = "AKIDOTHER"
+secret = "other"
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def _write(text: str | bytes, mode: int = 0o600) -> str:
+        path = tmp_path / "neve.toml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        path.chmod(mode)
+        return str(path)
+
+    return _write
+
+
+def test_defaults() -> None:
+    assert load(None, {}, {"store": "memory://"}) == Settings(
+        store="memory://",
+        host="127.0.0.1",
+        port=7070,
+        workers=1,
+        region="us-east-1",
+        account="000000000000",
+        regions=(),
+        limits="aws",
+        tls_cert="",
+        tls_key="",
+        access_log=False,
+        keys=(),
+    )
+
+
+def test_every_key_of_a_file(write) -> None:
+    assert load(write(WHOLE), {}, {}) == Settings(
+        store="file:///data",
+        host="0.0.0.0",
+        port=8080,
+        workers=2,
+        region="eu-west-1",
+        account="123456789012",
+        regions=("eu-west-1", "us-east-1"),
+        limits="wide",
+        tls_cert="cert.pem",
+        tls_key="key.pem",
+        access_log=True,
+        keys=(AccessKey("AKIDEXAMPLE", SECRET, "tester"), AccessKey("AKIDOTHER", "other")),
+    )
+
+
+def test_environment_over_file_and_flags_over_both(write) -> None:
+    path = write('store = "memory://"\nport = 1\nregion = "eu-west-1"\naccount = "111111111111"')
+    environment = {"NEVE_SETTINGS": path, "NEVE_PORT": "2", "NEVE_REGION": "eu-west-2", "NEVE_DATA": "of the tests"}
+    merged = load(None, environment, {"port": "3", "host": None})
+    assert (merged.account, merged.region, merged.port, merged.host) == ("111111111111", "eu-west-2", 3, "127.0.0.1")
+
+
+def test_everything_may_come_from_the_environment() -> None:
+    environment = {
+        "NEVE_STORE": "memory://",
+        "NEVE_REGIONS": "eu-west-1, us-east-1",
+        "NEVE_ACCESS_LOG": "true",
+        "NEVE_KEYS": f"AKIDEXAMPLE:{SECRET}:tester,AKIDOTHER:other",
+    }
+    merged = load(None, environment, {})
+    assert merged.regions == ("eu-west-1", "us-east-1")
+    assert merged.access_log is True
+    assert merged.keys == (AccessKey("AKIDEXAMPLE", SECRET, "tester"), AccessKey("AKIDOTHER", "other"))
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o620])
+def test_a_file_with_secrets_that_others_can_reach_is_refused(write, mode: int) -> None:
+    path = write(WHOLE, mode)
+    with pytest.raises(SettingsInvalid, match=f"chmod 600 {path}"):
+        load(path, {}, {})
+
+
+def test_a_file_without_secrets_may_be_read_by_all(write) -> None:
+    assert load(write('store = "memory://"', 0o644), {}, {}).store == "memory://"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('stoer = "memory://"', "unknown setting 'stoer'"),
+        ('store = "memory://"\nport = "80"', "port in .* must be a number"),
+        ('store = "memory://"\nport = true', "port in .* must be a number"),
+        ('store = "memory://"\naccess_log = 1', "access_log in .* must be true or false"),
+        ('store = "memory://"\nregions = "eu-west-1"', "regions in .* must be a list of strings"),
+        ('store = "memory://"\nregions = [1]', "regions in .* must be a list of strings"),
+        ("store = 1", "store in .* must be a string"),
+        ('store = "memory://"\nport = 65536', "port must be between 0 and 65535"),
+        ('store = "memory://"\nworkers = 0', "workers must be between 1 and 256"),
+        ('store = "memory://"\nworkers = 2', "store in memory"),
+        ('store = "memory://"\nregion = "EU"', "region must be"),
+        ('store = "memory://"\naccount = "1"', "account must be twelve digits"),
+        ('store = "memory://"\nlimits = "none"', "limits must be one of aws, wide"),
+        ('store = "memory://"\ntls_key = "k"', "given together"),
+        ("", "store is not set"),
+        ("keys = 1", "keys in .* must be tables"),
+        ("keys = [1]", "key 1 in .* must have the strings"),
+        ('[[keys]]\nid = "a"', "key 1 in .* must have id and secret"),
+        ('[[keys]]\nid = "a"\nsecret = "b"\nstore = "x"', "unknown setting 'store' of key 1"),
+        ('store = "memory://"\n[[keys]]\nid = "a b"\nsecret = "b"', "the id of key 1 must be"),
+        ('store = "memory://"\n' + 2 * '[[keys]]\nid = "a"\nsecret = "b"\n', "the id of key 2 is given more than once"),
+        ("store", "is not TOML: it does not parse"),
+        (b"\xff", "is not TOML: it does not parse"),
+    ],
+)
+def test_what_is_refused(write, text: str | bytes, words: str) -> None:
+    with pytest.raises(SettingsInvalid, match=words):
+        load(write(text), {}, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("NEVE_PORT", "x", "NEVE_PORT must be a number"),
+        ("NEVE_PORT", "-1", "NEVE_PORT must be a number"),
+        ("NEVE_ACCESS_LOG", "yes", "NEVE_ACCESS_LOG must be true or false"),
+        ("NEVE_KEYS", "only-an-id", "key 1 in NEVE_KEYS must have id and secret"),
+        ("NEVE_SETTINGS", "/nonexistent/neve.toml", "cannot read the settings file /nonexistent/neve.toml"),
+    ],
+)
+def test_what_is_refused_of_the_environment(name: str, text: str, words: str) -> None:
+    with pytest.raises(SettingsInvalid, match=words):
+        load(None, {"NEVE_STORE": "memory://", name: text}, {})
+
+
+def test_a_bad_flag_is_named_as_it_was_given() -> None:
+    with pytest.raises(SettingsInvalid, match="--port must be a number"):
+        load(None, {}, {"store": "memory://", "port": "x"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'[[keys]]\nid = "a"\nsecret = "{SECRET}"\n secret',
+        f'[[keys]]\nid = "a"\nsecret = {SECRET}',
+        f'[[keys]]\nid = "a"\nsecret = "{SECRET}"\n[[keys]]\nid = "{SECRET}"\nsecret = "b"',
+        f'store = "memory://"\n[[keys]]\nid = "{SECRET}"\nsecret = "b"',
+    ],
+)
+def test_no_error_shows_a_secret(write, text: str) -> None:
+    with pytest.raises(SettingsInvalid) as caught:
+        load(write(text), {}, {})
+    assert SECRET not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_no_repr_shows_a_secret_and_workers_get_them_all_the_same(write) -> None:
+    loaded = load(write(WHOLE), {}, {})
+    assert SECRET not in repr(loaded)
+    assert pickle.loads(pickle.dumps(loaded)) == loaded
