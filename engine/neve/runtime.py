@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
@@ -11,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Protocol
+
+_log = logging.getLogger("neve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,13 @@ class _EventSignal:
         self._event.wait()
 
 
+def _logged(task: Callable[[], None]) -> None:
+    try:
+        task()
+    except Exception:
+        _log.exception("a background task failed")
+
+
 class SystemRuntime:
     """The runtime of a real process: system clocks, system randomness, a small thread pool."""
 
@@ -93,7 +103,7 @@ class SystemRuntime:
 
     def spawn(self, task: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # closed
-            self._background.submit(task)
+            self._background.submit(_logged, task)
 
     def close(self) -> None:
         self._background.shutdown(wait=True, cancel_futures=True)

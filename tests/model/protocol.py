@@ -64,6 +64,7 @@ class Mutant(StrEnum):
     NO_LOOK_AT_BUCKET = "an index created without another look at its bucket"
     NO_CLOSING = "a bucket dropped without closing it first"
     LAST_RECORD_COLLECTED = "a dropped name's last record collected"
+    WIPED_UNSEALED = "a dropped index wiped without a last manifest"
     EXISTS_BY_RECORD = "an index that exists by its catalog record alone"
 
 
@@ -140,7 +141,8 @@ class IndexProtocol:
             else:
                 verdict = "look"
             if verdict == "look":
-                verdict, know = yield from self._resolve(entry, know, number, put)
+                gone = self.names and probes[1] is not None
+                verdict, know = yield from self._resolve(entry, know, number, put, gone)
                 number, losses = know.n + 1, 0
         return verdict, know
 
@@ -183,14 +185,22 @@ class IndexProtocol:
                 return "look"
         return "unknown"
 
-    def _resolve(self, entry: Entry, know: Knowledge, number: int, put: str) -> Verdict:
-        """LIST: what became of our entry at `number`, or where the head is now."""
+    def _resolve(self, entry: Entry, know: Knowledge, number: int, put: str, gone: bool) -> Verdict:
+        """LIST: what became of our entry at `number`, or where the head is now.
+
+        `gone`: a later catalog record was seen. That question comes before the LIST of the data: a log that shows no
+        drop although one was recorded before it was listed has been wiped, or is being wiped.
+        """
         attempts = 0
         while attempts < self.patience:
             attempts += 1
-            chain = (ListChain("catalog"),) if self.names else ()
-            replies = yield Wave((ListIndex(know.uid), *chain))
-            listing, gone = replies.answers[0], self._superseded(replies.answers[1:], know)
+            asked = self.names and not gone
+            if asked:
+                replies = yield Wave((ListChain("catalog"),))
+                k, record = replies.answers[0]
+                gone = k != know.k or record.uid != know.uid
+            replies = yield Wave((ListIndex(know.uid),), starts=not asked)
+            listing = replies.answers[0]
             gets = self._gets(know.uid, listing)
             if gets:
                 replies = yield Wave(gets, starts=False, ordered=True)
@@ -224,6 +234,8 @@ class IndexProtocol:
             if recorded is None:
                 return "again" if put == EXISTS else "unknown"
             return "acknowledged" if recorded == entry.id else "again"
+        if base.ended:
+            return "not found"
         ours, dropped_at = entries.get(number), min((at for at, other in entries.items() if other.ends), default=None)
         if gone and dropped_at is None:  # wiped, or being wiped
             return "not found" if prompt or self.mutant is Mutant.NOT_FOUND_AFTER_SLEEP else "unknown"
@@ -235,9 +247,6 @@ class IndexProtocol:
         if ours is None:
             return "again" if put == EXISTS else "unknown"
         return "acknowledged" if ours == entry else "again"
-
-    def _superseded(self, chain: tuple[Any, ...], know: Knowledge) -> bool:
-        return bool(chain) and (chain[0][0] != know.k or chain[0][1].uid != know.uid)
 
     # Read -------------------------------------------------------------------------------------------------------
 
@@ -331,8 +340,8 @@ class IndexProtocol:
     def _known(k: int, uid: str, m: int, base: Manifest, entries: Mapping[int, Entry]) -> Knowledge:
         """Any manifest with the contiguous log after it is one state; uid "" if a drop counts in it."""
         tail, number = [], base.folded_to + 1
-        while number in entries:
-            if entries[number].ends:
+        while number in entries or base.ended:
+            if base.ended or entries[number].ends:
                 return Knowledge(k, "", m, number)
             tail.append((number, entries[number]))
             number += 1
@@ -356,7 +365,7 @@ class IndexProtocol:
         return None
 
     def newest(self, uid: str) -> Generator[Any, Any, tuple[int, Manifest, tuple[tuple[int, Entry], ...]] | None]:
-        """LIST and GETs: the newest manifest and the contiguous log above it, without a drop and what follows."""
+        """LIST and GETs: the newest manifest and the contiguous log above it, to its head or a drop."""
         replies = yield Wave((ListIndex(uid),))
         listing = replies.answers[0]
         gets = self._gets(uid, listing)
@@ -366,18 +375,18 @@ class IndexProtocol:
         if found is None:
             return None
         tail, number = [], found[0].folded_to + 1
-        while number in found[1] and not found[1][number].ends:
+        while number in found[1] and not (tail and tail[-1][1].ends):
             tail.append((number, found[1][number]))
             number += 1
         return listing.newest, found[0], tuple(tail)
 
     def fold(self, uid: str, name: str, folds: int = 1) -> Program:
-        """The tail becomes one flat segment; a loser plans anew."""
+        """The tail becomes one flat segment; a loser plans anew. A drop is folded too: that manifest is the last."""
         attempts, won = 0, None
         while attempts < self.patience and folds:
             attempts += 1
             plan = yield from self.newest(uid)
-            if plan is None or not plan[2]:
+            if plan is None or not plan[2] or plan[1].ended:
                 continue
             segment = Segment(f"{name}{attempts}", plan[0], frozenset(e.id for _, e in plan[2] if e.is_news))
             commit = plan[1]._replace(
@@ -386,6 +395,7 @@ class IndexProtocol:
                 folded_to=plan[2][-1][0],
                 fold=tuple((number, entry.id) for number, entry in plan[2]),
                 segments=plan[1].segments | {segment},
+                ended=plan[2][-1][1].ends,
             )
             yield Wave((PutNew(file(uid, segment), segment),))
             won = yield from self.create(manifest(uid, plan[0] + 1), commit)
@@ -395,7 +405,7 @@ class IndexProtocol:
         """Compaction: `sources` become one segment, long in the making, committed on whatever is newest by then."""
         plan = yield from self.newest(uid)
         won, attempts = False, 0
-        while plan is not None and won is False and attempts < self.patience:
+        while plan is not None and not plan[1].ended and won is False and attempts < self.patience:
             number, base, _ = plan
             if attempts == 0:
                 planned, parts = base, frozenset(part for part in base.segments if part.name in sources)
@@ -448,7 +458,7 @@ class IndexProtocol:
     def collect_segments(self, uid: str, name: str, grace: int) -> Program:
         """Unnamed segments: first a work_floor, then those planned below it that nothing has named for long enough."""
         plan = yield from self.newest(uid)
-        if plan is None:
+        if plan is None or plan[1].ended:
             return
         if self.mutant is not Mutant.NO_WORK_FLOOR:
             number, base, _ = plan

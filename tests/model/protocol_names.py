@@ -141,24 +141,34 @@ class NameProtocol(IndexProtocol):
         if home.status == "dropped":
             yield from self.create(bucket(j + 1), Bucket(name, "open"))
 
-    def wipe(self, grace: int) -> Program:
-        """The data of an index goes because a dropped record names it, never because none does."""
-        replies = yield Wave((Inventory(("catalog",)),))
-        chain = replies.answers[0]
-        if not chain:
-            return
-        replies = yield Wave(tuple(Get(path) for path, _ in chain), starts=False)
-        records = [(record, age) for record, (_, age) in zip(replies.answers, chain, strict=True) if record]
-        dropped = {record.uid for record, age in records if not record.live and age >= grace}
-        known = {record.uid for record, _ in records}
-        replies = yield Wave((Inventory(DATA),))
-        requests: list[Request] = []
-        for path, _ in replies.answers[0]:
-            uid = path.of.split("/")[0]
-            if uid in dropped or (self.mutant is Mutant.GARBAGE_BY_ABSENCE and uid not in known):
-                requests.append(Delete(path))
-        if requests:
-            yield Wave(tuple(requests))
+    def wipe(self, grace: int, day: int, rounds: int = 2) -> Program:
+        """The data of an index goes because a dropped record names it, never because none does.
+
+        First its drop is folded. That last manifest stays for a day, so whoever still knows the index meets a chain that
+        ends, and not an empty place in which a late request can pass for news.
+        """
+        while rounds:
+            rounds -= 1
+            replies = yield Wave((Inventory(("catalog",)),))
+            chain = replies.answers[0]
+            if not chain:
+                return
+            replies = yield Wave(tuple(Get(path) for path, _ in chain), starts=False, ordered=True)
+            records = [(record, age) for record, (_, age) in zip(replies.answers, chain, strict=True) if record]
+            dropped = tuple(record.uid for record, age in records if not record.live and age >= grace)
+            known = frozenset(record.uid for record, _ in records)
+            if dropped and self.mutant is not Mutant.WIPED_UNSEALED:
+                yield from self.fold(dropped[0], "seal")
+            replies = yield Wave((Inventory(DATA),))
+            found = replies.answers[0]
+            wiped = {path.of for path, age in found if path.kind == "manifest" and age >= day}
+            if self.mutant is Mutant.WIPED_UNSEALED:
+                wiped = set(dropped)
+            if self.mutant is Mutant.GARBAGE_BY_ABSENCE:
+                wiped |= {path.of for path, _ in found if path.of not in known}
+            requests = tuple(Delete(path) for path, _ in found if path.of.split("/")[0] in wiped & {*dropped, *wiped - known})
+            if requests:
+                yield Wave(requests)
 
     def collect_names(self, month: int) -> Program:
         """Catalog records superseded long enough ago; the newest of a chain stays for ever, so no number comes twice."""

@@ -45,7 +45,10 @@ class Segment(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """manifest/<m>: how the log up to `folded_to` is arranged. `settings` is used by one mutant only."""
+    """manifest/<m>: how the log up to `folded_to` is arranged.
+
+    `ended`: a drop was folded, so this is the last one. `settings` is used by one mutant only.
+    """
 
     id: str
     parent: str
@@ -54,6 +57,7 @@ class Manifest(NamedTuple):
     segments: frozenset[Segment] = frozenset()
     masks: frozenset[str] = NONE
     floor: int = 0
+    ended: bool = False
     settings: frozenset[str] = NONE
 
     @property
@@ -354,6 +358,8 @@ def look(store: Store, record: Record) -> View:
     """What the objects under data/<uid>/ say."""
     uid, (_, newest) = record.uid, store.newest("manifest", record.uid)
     base = newest if isinstance(newest, Manifest) else NO_MANIFEST
+    if base.ended:
+        return ABSENT
     rows, number = set(base.rows), base.folded_to + 1
     while isinstance(entry := store.objects.get(log(uid, number)), Entry):
         if entry.ends:

@@ -160,14 +160,26 @@ def floor(mutant: Mutant | None) -> Scenario:
 
 
 def drop(mutant: Mutant | None) -> Scenario:
-    """A writer that knows the index, while it is dropped and its data wiped."""
+    """A writer that knows the index, while it is dropped, its drop folded and its log collected."""
     p = NameProtocol(mutant, names=True)
     actors = {
         "writer": lambda: p.write(A, OPENED),
         "dropper": lambda: p.delete_index("D", OPENED),
-        "collector": lambda: p.wipe(AGES.grace),
+        "folder": lambda: p.fold("X", "F"),
+        "collector": lambda: p.collect_chains("X", AGES.grace, AGES.day),
     }
-    return _scenario(actors, OPEN, limits=NAME_AGES, timeouts=1, calls_age=True)
+    return _scenario(actors, OPEN, limits=LOG_AGES, timeouts=1, calls_age=True)
 
 
-SCENARIOS = [race, fold, warm, sleep, settings, masks, floor, drop]
+def wipe(mutant: Mutant | None) -> Scenario:
+    """A writer that knows the index, while it is dropped and wiped."""
+    p = NameProtocol(mutant, names=True)
+    actors = {
+        "writer": lambda: p.write(A, OPENED),
+        "dropper": lambda: p.delete_index("D", OPENED),
+        "collector": lambda: p.wipe(AGES.grace, AGES.day),
+    }
+    return _scenario(actors, OPEN, limits=CHAIN_AGES | NAME_AGES, timeouts=1, calls_age=True, knowledge_ages=True)
+
+
+SCENARIOS = [race, fold, warm, sleep, settings, masks, floor, drop, wipe]

@@ -283,9 +283,6 @@ class Client:
             outcome, answer = Outcome.UNKNOWN, repr(error)
         except (IndexNotFound, BucketNotFound, IndexExists, BucketExists, BucketNotEmpty) as error:
             outcome, answer = Outcome.REFUSED, repr(error)
-            if half_way and isinstance(error, BucketNotFound) and words.startswith("create"):
-                outcome = Outcome.UNKNOWN  # made, and dropped again when its bucket turned out to be gone
-                self._begin_drop(change, words.split(" ")[1]).end(outcome, self._simulation.now_s)
             self._observe_refusal(change, words, error)
         except NeveError as error:
             outcome, answer = Outcome.UNKNOWN if half_way else Outcome.REFUSED, repr(error)
@@ -295,10 +292,6 @@ class Client:
         self._simulation.note(f"{change.name}: {answer}")
         change.outcome = outcome
         return outcome
-
-    def _begin_drop(self, creation: Change, name: str) -> Change:
-        bucket, index = name.split("/")
-        return self._history.begin(f"{creation.name} undone", creation.begun_s, registers(bucket, index))
 
     def _observe_refusal(self, change: Change, words: str, error: NeveError) -> None:
         """What a refusal tells: the name was there, or it was not."""

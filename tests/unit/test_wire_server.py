@@ -23,6 +23,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from neve.wire.server import _listen
+from neve.wire.settings import Settings
 from tests.unit.wire_service import KEY
 
 
@@ -54,6 +56,12 @@ class Server:
             config=Config(retries={"total_max_attempts": 1}),
             **options,
         )
+
+
+def test_answers_do_not_wait_for_acknowledgements(tmp_path: Path) -> None:
+    """asyncio turns Nagle's algorithm off only for sockets whose protocol is named."""
+    with _listen(Settings(f"file://{tmp_path}", port=0)) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
 
 
 @contextmanager

@@ -106,8 +106,7 @@ class Index:
         """Drop the index: of several callers one wins, the others get IndexNotFound. Raises as `write` does."""
         write_id = self._runtime.token()
         draft = Draft(encode_bare(Kind.DROP, write_id), write_id)
-        known = self._appender.append(self._known_or_open(), lambda _: draft)
-        self._forget(known.state)
+        self._append(lambda _: draft)
 
     def fold(self) -> None:
         """Fold the tail until it is within its bound, whoever else folds. Raises StoreError, OutcomeUnknown."""
@@ -123,8 +122,14 @@ class Index:
                 return
 
     def _append(self, draft: Callable[[State], Draft | None]) -> None:
+        """Append to the index that has the name now: knowledge of one that is gone is no reason to refuse."""
         before = self._known_or_open()
-        known = self._install(self._appender.append(before, draft))
+        while True:
+            try:
+                known = self._install(self._appender.append(before, draft))
+                break
+            except IndexNotFound:
+                before = self._fresh()
         crossed = fold_is_due(known.state) and not fold_is_due(before.state)
         if crossed or fold_is_due(known.state, times=2):
             self._fold_soon()

@@ -51,7 +51,7 @@ class ObjectStore:
         self._pool = ThreadPoolExecutor(CONCURRENT_REQUESTS_MAX, "neve-store") if concurrent else None
 
     def wave(self, requests: Sequence[Request]) -> list[Reply]:
-        if self._pool is None or len(requests) == 1:
+        if self._pool is None or len(requests) < 2:
             return [self._answer(request) for request in requests]
         others = [self._pool.submit(self._answer, request) for request in requests[1:]]
         return [self._answer(requests[0]), *(other.result() for other in others)]

@@ -137,7 +137,8 @@ def _listen(settings: Settings) -> socket.socket:
             f"host {settings.host!r} can be reached from other machines, and without keys anyone may call: "
             "add [[keys]] to the settings file (--settings), or serve on 127.0.0.1"
         )
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio sets TCP_NODELAY only where the protocol is named; without it every answer waits 40 ms for an ACK
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
