@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from neve.errors import IndexNotFound
+from neve.index import paths
 from neve.index.consistency import Consistency
 from neve.query.search import search
+from neve.store.port import Delete
 from tests.cost.world import DIMENSION, Process, World
 
 PROBES = ("Get", "Get", "Get")
@@ -65,11 +67,19 @@ def test_two_losses_are_followed_by_a_look_at_the_head(world: World, warm: Proce
 
 
 def test_cold_open_without_a_hint(world: World) -> None:
-    """Catalog beside hint, its record, LIST of the data, the tail: one wave more than with a hint, and the record."""
+    """Catalog beside hint, its record, LIST of the data, the tail: one wave more than with a hint."""
     world.first.put(["a"])
+    world.objects.wave([Delete((paths.hint("library", "books"),))])
     cold = world.process()
     assert cold.index.read().live_rows == 1
     assert cold.waves() == [("List", "Get"), ("Get",), ("List", "List"), ("Get", "Get")]
+
+
+def test_cold_open_of_a_young_index_is_three_waves(world: World) -> None:
+    world.first.put(["a"])
+    cold = world.process()
+    assert cold.index.read().live_rows == 1
+    assert cold.waves() == [("List", "Get"), ("List",), ("Get", "Get")]
 
 
 def test_cold_open_with_a_hint_is_three_waves(world: World) -> None:

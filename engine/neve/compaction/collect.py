@@ -15,6 +15,7 @@ from neve.index.commit import commit
 from neve.index.database import Database
 from neve.index.manifest import Manifest
 from neve.index.records import BucketState, IndexRecord, decode_bucket, decode_created, dropped_uid
+from neve.store.create import create
 from neve.store.envelope import seal
 from neve.store.port import Delete, Entry, Get, List, PutNew, Store, body, done, listed
 
@@ -40,6 +41,7 @@ def collect(database: Database) -> Collected:
     cannot be collected is named in the result and does not keep the others from it. Raises StoreError.
     """
     collector = _Collector(database, _store_now_s(database))
+    collector.scratch()
     collector.buckets()
     collector.catalog()
     return collector.collected
@@ -50,7 +52,7 @@ def _store_now_s(database: Database) -> float:
     store, token = database.store, database.runtime.token()
     folder = f"{paths.SCRATCH}{token}/"
     key = folder + "now"
-    store.wave([PutNew(key, seal({"id": token}))])
+    create(store, database.runtime, PutNew(key, seal({"id": token})))
     entries = listed(store.wave([List(folder)])[0]).entries
     done(store.wave([Delete((key,))])[0])
     return max(entry.modified_s for entry in entries)
@@ -63,6 +65,11 @@ class _Collector:
         self._grace = database.grace
         self._now_s = now_s
         self.collected = Collected()
+
+    def scratch(self) -> None:
+        """What self-tests and collectors that died have left."""
+        entries = list_all(self._store, paths.SCRATCH)
+        self._delete([entry.key for entry in entries if self._age_s(entry) >= self._grace.segments_s])
 
     def buckets(self) -> None:
         for chain in _chains(list_all(self._store, paths.BUCKETS)):

@@ -22,7 +22,9 @@ from neve.index import paths
 from neve.index.chain import list_all, newest_number
 from neve.index.entry import Kind, encode_bare
 from neve.index.grace import GRACE, Grace
+from neve.index.hint import write_hint
 from neve.index.index import Index
+from neve.index.manifest import first_manifest
 from neve.index.records import (
     BucketRecord,
     BucketState,
@@ -168,6 +170,7 @@ class Database:
         if not held:
             self._write_drop(record)
             raise BucketNotFound(bucket)
+        write_hint(self.store, record, first_manifest(record.tags))
         return record
 
     def list_indexes(self, bucket: str, prefix: str, after: str, limit: int) -> tuple[list[IndexRecord], bool]:

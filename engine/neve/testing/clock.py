@@ -51,6 +51,9 @@ class ManualRuntime:
     def spawn(self, task: Callable[[], None]) -> None:
         self._background.append(task)
 
+    def close(self) -> None:
+        self._background.clear()
+
     def settle(self) -> int:
         """Run all background work, and what that starts; returns how many tasks ran, raises what they raise."""
         ran = 0
