@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from neve.errors import NeveError
+from neve.errors import NeveError, ObjectGone
 from neve.index import manifest as manifests
 from neve.index import paths
 from neve.index.chain import list_all
 from neve.index.commit import commit
 from neve.index.database import Database
 from neve.index.manifest import Manifest
-from neve.index.records import BucketState, IndexRecord, decode_bucket, decode_created, dropped_uid
+from neve.index.records import IndexRecord, decode_created, dropped_uid
 from neve.store.create import create
 from neve.store.envelope import seal
 from neve.store.port import Delete, Entry, Get, List, PutNew, Store, body, done, listed
@@ -73,36 +73,33 @@ class _Collector:
 
     def buckets(self) -> None:
         for chain in _chains(list_all(self._store, paths.BUCKETS)):
-            newest = chain[-1]
-            dropped = decode_bucket(newest.key, self._get(newest.key)).state is BucketState.DROPPED
-            self._records(chain, ended=dropped)
+            self._superseded(chain)
 
     def catalog(self) -> None:
+        """Wipe what was dropped, collect what lives, chain by chain; what is damaged is left alone, and named."""
         for chain in _chains(list_all(self._store, paths.CATALOG)):
-            for entry in chain:
-                if _number(entry) % 2 == 0 and self._age_s(entry) >= self._grace.segments_s:
-                    self._wipe(dropped_uid(entry.key, self._get(entry.key)))
-            newest = chain[-1]
-            if _number(newest) % 2 == 1:
-                try:
-                    record = decode_created(newest.key, self._get(newest.key), _number(newest))
-                    self._index(record)
-                except NeveError as error:
-                    self.collected.left.append(f"{newest.key}: {error}")
-            self._records(chain, ended=_number(newest) % 2 == 0)
+            try:
+                self._dropped(chain)
+                newest = chain[-1]
+                if _number(newest) % 2 == 1:
+                    self._index(decode_created(newest.key, self._get(newest.key), _number(newest)))
+                self._superseded(chain)
+            except NeveError as error:
+                self.collected.left.append(f"{chain[-1].key}: {error}")
 
-    def _records(self, chain: list[Entry], *, ended: bool) -> None:
-        """Superseded records of one chain, and its last one where the name is `ended`: the last one last."""
-        grace_s = self._grace.records_s
-        old = [entry for entry, after in pairwise(chain) if self._age_s(after) >= grace_s]
-        self.collected.records += self._delete(entry.key for entry in old)
-        if ended and len(old) == len(chain) - 1 and self._age_s(chain[-1]) >= grace_s:
-            self.collected.records += self._delete([chain[-1].key])
+    def _superseded(self, chain: list[Entry]) -> None:
+        """Records of one chain whose successor is old enough. The last one stays, so that no number comes twice."""
+        old = [entry.key for entry, after in pairwise(chain) if self._age_s(after) >= self._grace.records_s]
+        self.collected.records += self._delete(old)
 
-    def _wipe(self, uid: str) -> None:
-        """Delete all data of an index that a catalog record names as dropped; again while that record stands."""
-        keys = [entry.key for entry in list_all(self._store, paths.data_folder(uid))]
-        self.collected.dropped_indexes += bool(self._delete(keys))
+    def _dropped(self, chain: list[Entry]) -> None:
+        """All data of each uid that a record names as dropped: again as long as the record of its creation stands."""
+        for created, dropped in pairwise(chain):
+            pair = _number(dropped) % 2 == 0 and _number(created) == _number(dropped) - 1
+            if pair and self._age_s(dropped) >= self._grace.segments_s:
+                uid = dropped_uid(dropped.key, self._get(dropped.key))
+                keys = [entry.key for entry in list_all(self._store, paths.data_folder(uid))]
+                self.collected.dropped_indexes += bool(self._delete(keys))
 
     def _index(self, record: IndexRecord) -> None:
         """One live index: log entries and segments superseded by the newest manifest that is older than the grace."""
@@ -154,9 +151,7 @@ class _Collector:
             return
         if newest.work_floor < floor:
             token = self._database.runtime.token()
-            raised = replace(
-                newest, number=newest.number + 1, write_id=token, parent=newest.write_id, folded=(), work_floor=floor
-            )
+            raised = replace(newest, number=newest.number + 1, write_id=token, parent=newest.write_id, work_floor=floor)
             if not commit(self._store, self._database.runtime, record, newest, raised):
                 return
         self._delete(key for name in doomed for key in files[name])
@@ -171,7 +166,7 @@ class _Collector:
     def _get(self, key: str) -> bytes:
         raw = body(self._store.wave([Get(key)])[0])
         if raw is None:
-            raise NeveError(f"{key} was listed and is gone")
+            raise ObjectGone(f"{key} was listed and is gone")
         return raw
 
     def _age_s(self, entry: Entry) -> float:

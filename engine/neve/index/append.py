@@ -88,7 +88,7 @@ class Appender:
         elif isinstance(reply, Exists):
             raise _Lost
         settled = isinstance(reply, Created)
-        if not settled and not self._is_ours(state, number, draft, reply):
+        if not settled and not self._is_ours(state, number, draft, reply, sent):
             raise _Lost
         if settled and state.position == number - 1 and self._confirm(probes, sent):
             return Known(self._acknowledged(state, number, draft), sent)
@@ -109,14 +109,14 @@ class Appender:
         """The state with the entry that won the number below ours; as it was if that could not be read."""
         try:
             raw = body(reply)
+            return state if raw is None else state.apply(self._decode(state, state.position + 1, raw))
         except StoreError:
             return state
-        return state if raw is None else state.apply(self._decode(state, state.position + 1, raw))
 
-    def _is_ours(self, state: State, number: int, draft: Draft, reply: Reply) -> bool:
+    def _is_ours(self, state: State, number: int, draft: Draft, reply: Reply, sent: Instant) -> bool:
         if isinstance(reply, Exists):  # a first try that was refused: not ours, whatever is there
             return False
-        return settle(self._store, self._runtime, self._put(state, number, draft), reply) is None
+        return settle(self._store, self._runtime, self._put(state, number, draft), reply, sent) is None
 
     def _confirm(self, probes: list[Reply], sent: Instant) -> bool:
         """Whether the wave of the create proves it: both probes 404, and all replies in while the wave was young."""
@@ -136,7 +136,10 @@ class Appender:
         try:
             for _ in range(PLUGS_MAX):
                 sent = self._runtime.now()
+                ended = body(self._store.wave([self._probes(known)[1]])[0]) is not None
                 state = self._reader.follow(known)
+                if ended and state.dropped_at is None:  # the drop was there before: its log has been wiped since
+                    raise ObjectGone(f"the log of {known.record.path} has been wiped")
                 if state.dropped_at is not None and state.dropped_at < number:
                     raise IndexNotFound(state.record.path)
                 if sent.until(self._runtime.now()) > self._grace.wave_s:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 
@@ -132,7 +133,9 @@ class Database:
         winner = self._put_bucket(seq + 1, last) or last
         if winner.state is BucketState.DROPPED and winner is not last:
             raise BucketNotFound(name)
-        if winner.state is not BucketState.DROPPED:
+        if winner.state is BucketState.CLOSING:  # somebody tagged it meanwhile
+            return self.delete_bucket(name)
+        if winner.state is BucketState.OPEN:
             raise BucketNotEmpty(name)
         return None
 
@@ -164,12 +167,12 @@ class Database:
         key = paths.catalog_record(bucket, name, record.seq)
         if create(self.store, self.runtime, PutNew(key, encode_created(record, self.runtime.token()))) is not None:
             raise IndexExists(f"{bucket}/{name}")
-        held = self._hold_bucket(bucket)
-        if not self._begin_log(record, Kind.OPEN if held else Kind.DROP):
-            raise IndexExists(f"{bucket}/{name}")
-        if not held:
+        if not self._hold_bucket(bucket):
+            self._begin_log(record, Kind.DROP)
             self._write_drop(record)
             raise BucketNotFound(bucket)
+        if not self._begin_log(record, Kind.OPEN) or self._is_ended(record):
+            return self.create_index(bucket, name, config, tags, quota=quota)
         write_hint(self.store, record, first_manifest(record.tags))
         return record
 
@@ -242,6 +245,11 @@ class Database:
         first = PutNew(paths.log_entry(record.uid, 1), encode_bare(kind, self.runtime.token()))
         return create(self.store, self.runtime, first) is None
 
+    def _is_ended(self, record: IndexRecord) -> bool:
+        """Whether the catalog has an index's drop: its log may have been wiped, and a first entry is a ghost."""
+        key = paths.catalog_record(record.bucket, record.name, record.seq + 1)
+        return body(self.store.wave([Get(key)])[0]) is not None
+
     def _write_drop(self, record: IndexRecord) -> None:
         """The catalog's record of a drop that the log has already; anyone may write it."""
         key = paths.catalog_record(record.bucket, record.name, record.seq + 1)
@@ -258,16 +266,13 @@ class Database:
         """
         record = decode_created(key, self._read_records([key])[0], paths.number(key) or 0)
         index = self.index(record.bucket, record.name)
-        try:
-            return index.read().record.seq == record.seq
-        except IndexNotFound:
+        for _ in range(2):  # the first entry may have been written between the read and ours
+            with suppress(IndexNotFound):
+                return index.read().uid == record.uid
             if self._begin_log(record, Kind.DROP):
-                self._write_drop(record)
-                return False
-        try:  # the first entry was there: opened just now, or dropped since
-            return index.read().record.seq == record.seq
-        except IndexNotFound:
-            return False
+                break
+        self._write_drop(record)
+        return False
 
     def _opened(self, keys: list[str]) -> list[IndexRecord]:
         """Of the records of creations those that have been opened, which is known once and for all."""

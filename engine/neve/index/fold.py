@@ -35,15 +35,16 @@ def fold_is_due(state: State, times: int = 1) -> bool:
 def choose_segments(segments: Sequence[tuple[str, int]], tail_rows: int) -> list[str]:
     """Names of the (name, live rows) that a fold merges with the tail: the smallest, as far as it pays.
 
-    The next is taken while it is less than FLAT_GROWTH times what has been merged, or while there are more segments
-    than the bound allows; never beyond FLAT_ROWS_MAX rows. Rows carry their positions, so any choice is correct.
+    The next is taken while it is less than FLAT_GROWTH times what has been merged and the sum within FLAT_ROWS_MAX, and
+    while there are more segments than the bound allows. Rows carry their positions, so any choice is correct.
     """
     allowed = (tail_rows + sum(live for _, live in segments)) / FLAT_ROWS_PER_SEGMENT + FLAT_SEGMENTS_SPARE
     chosen: list[str] = []
     merged = tail_rows
     for name, live in sorted(segments, key=lambda segment: segment[1]):
         crowded = len(segments) - len(chosen) + 1 > allowed
-        if live and (merged + live > FLAT_ROWS_MAX or not (live < FLAT_GROWTH * merged or crowded)):
+        pays = live < FLAT_GROWTH * merged and merged + live <= FLAT_ROWS_MAX
+        if live and not pays and not crowded:
             break
         chosen.append(name)
         merged += live
@@ -82,7 +83,7 @@ def fold(store: Store, runtime: Runtime, state: State) -> State | None:
     segments = plan.kept
     if plan.batch is not None:
         name = paths.segment_name(state.manifest, runtime.token())
-        raw = seal({"id": runtime.token()}, pack(plan.batch))
+        raw = seal({"id": runtime.token(), "name": name}, pack(plan.batch))
         create(store, runtime, PutNew(paths.flat_segment(state.uid, name), raw))
         rows, deleted = len(plan.batch.rows), len(plan.batch.deleted)
         info = SegmentInfo(name, rows, deleted, rows, len(raw))

@@ -15,7 +15,7 @@ class Grace:
     """G: superseded log entries and segments, and what a page token may rest on."""
     manifests_s: float = 24 * HOUR_S
     records_s: float = 30 * 24 * HOUR_S
-    """Catalog and bucket records, the last one of a dropped name too."""
+    """Catalog and bucket records; the last one of a chain stays for ever, so that no number comes twice."""
     knowledge_s: float = 12 * HOUR_S
     """Older knowledge of an index is not probed but read anew: what it would probe may have been collected."""
 

@@ -206,12 +206,12 @@ class Index:
             return known
         with self._lock:
             held = self._known
-            if held is not None and held.state.record.seq == state.record.seq:
+            if held is not None and held.state.uid == state.uid:
                 if held.state.manifest > state.manifest:
                     known = Known(rebase(held.state, state), known.confirmed)
                 elif held.state.position > state.position:
                     known = Known(rebase(state, held.state), held.confirmed)
-            elif held is not None and held.state.record.seq > state.record.seq:
+            elif held is not None and known.confirmed.until(held.confirmed) > 0:
                 return held
             self._known = known
         return known

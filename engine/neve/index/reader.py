@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from neve.errors import IndexNotFound, ObjectCorrupt, ObjectGone, PageTokenInvalid, StoreError, StoreUnavailable
@@ -13,7 +14,7 @@ from neve.index.chain import list_all, newest_number
 from neve.index.entry import LogEntry
 from neve.index.grace import Grace
 from neve.index.hint import Hint, read_hint
-from neve.index.manifest import Manifest, first_manifest
+from neve.index.manifest import Manifest, SegmentInfo, first_manifest
 from neve.index.records import IndexRecord, decode_created
 from neve.index.state import State, apply_all, base_state
 from neve.runtime import Instant, Runtime
@@ -149,7 +150,10 @@ class Reader:
             raise IndexNotFound(f"{bucket}/{name}")
         hint = read_hint(hint_key, replies[1])
         if hint is not None and hint.record.seq == seq:
-            return self._open_by_hint(hint)
+            with suppress(ObjectGone):
+                state = self._open_by_hint(hint)
+                if state.position > 0:
+                    return state
         key = paths.catalog_record(bucket, name, seq)
         return self._open_without_hint(decode_created(key, self._bodies([Get(key)])[0], seq))
 
@@ -230,7 +234,7 @@ class Reader:
         keys += [paths.log_entry(record.uid, number) for number in missing]
         raws = self._bodies([Get(key) for key in keys]) if keys else []
         loaded = {
-            segment.name: _batch(key, raw, record)
+            segment.name: _batch(key, raw, record, segment)
             for segment, key, raw in zip(segments, keys, raws[: len(segments)], strict=False)
         }
         read = [self._entry(record, n, raw) for n, raw in zip(missing, raws[len(segments) :], strict=True)]
@@ -241,7 +245,10 @@ class Reader:
         if number == 0:
             return first_manifest(record.tags)
         key = paths.manifest(record.uid, number)
-        return manifests.decode(key, self._bodies([Get(key)])[0])
+        found = manifests.decode(key, self._bodies([Get(key)])[0])
+        if found.number != number:
+            raise ObjectCorrupt(f"{key} is manifest {found.number}")
+        return found
 
     def _entries(self, record: IndexRecord, numbers: Sequence[int]) -> list[LogEntry]:
         raws = self._bodies([Get(paths.log_entry(record.uid, number)) for number in numbers]) if numbers else []
@@ -254,13 +261,10 @@ class Reader:
         """Segments read on a hint's word; what failed or is gone is simply not in hand."""
         batches = {}
         for segment, reply in zip(base.segments, replies, strict=True):
-            key = paths.flat_segment(record.uid, segment.name)
-            try:
-                raw = body(reply)
-            except StoreError:
-                continue
-            if raw is not None:
-                batches[segment.name] = _batch(key, raw, record)
+            with suppress(StoreError):
+                if (raw := body(reply)) is not None:
+                    key = paths.flat_segment(record.uid, segment.name)
+                    batches[segment.name] = _batch(key, raw, record, segment)
         return batches
 
     def _bodies(self, gets: Sequence[Get]) -> list[bytes]:
@@ -281,8 +285,12 @@ class Reader:
         return [by_number[number] for number in run]
 
 
-def _batch(key: str, raw: bytes, record: IndexRecord) -> Batch:
+def _batch(key: str, raw: bytes, record: IndexRecord, info: SegmentInfo) -> Batch:
     try:
-        return unpack(unseal(key, raw).sections, record.config.dimension)
+        envelope = unseal(key, raw)
+        batch = unpack(envelope.sections, record.config.dimension)
+        if (envelope.fields["name"], len(batch.rows), len(batch.deleted)) == (info.name, info.rows, info.deleted):
+            return batch
     except (LookupError, ValueError, TypeError) as error:
         raise ObjectCorrupt(f"{key} is not a segment of an index of dimension {record.config.dimension}") from error
+    raise ObjectCorrupt(f"{key} is not the segment that its manifest names")

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from neve.errors import OutcomeUnknown, StoreError, StoreUnavailable
-from neve.runtime import Runtime
+from neve.runtime import Instant, Runtime
 from neve.store.port import Created, Exists, Failed, Get, PutNew, Reply, Store, Unknown, body
 
 ATTEMPTS_MAX = 8
 PAUSE_S = 0.05
+LOST_S_MAX = 1800.0
+"""Half the shortest grace period: what stands at a key later than this may have replaced ours, collected meanwhile."""
 
 
 def create(store: Store, runtime: Runtime, put: PutNew) -> bytes | None:
     """Create an object: None when it is ours, else the bytes of whoever came first. 1 PUT, and 1 GET when lost."""
-    return settle(store, runtime, put, store.wave([put])[0])
+    sent = runtime.now()
+    return settle(store, runtime, put, store.wave([put])[0], sent)
 
 
-def settle(store: Store, runtime: Runtime, put: PutNew, reply: Reply) -> bytes | None:
-    """Find the outcome of a create that was answered with `reply`; None when ours, else the winner's bytes.
+def settle(store: Store, runtime: Runtime, put: PutNew, reply: Reply, sent: Instant) -> bytes | None:
+    """The outcome of a create, first `sent` then and answered with `reply`; None when ours, else the winner's bytes.
 
     Every body carries a unique write id, so equal bytes are ours. While the key is absent after an unknown reply, the
     first request may still be under way: the same key and bytes are tried again, never another key. Raises
@@ -39,8 +42,12 @@ def settle(store: Store, runtime: Runtime, put: PutNew, reply: Reply) -> bytes |
             found = body(store.wave([Get(put.key)])[0])
         except StoreError as error:
             raise OutcomeUnknown(f"the create of {put.key} could not be read back: {error}") from error
+        if found == put.body:
+            return None
         if found is not None:
-            return None if found == put.body else found
+            if unsettled and sent.until(runtime.now()) > LOST_S_MAX:
+                break
+            return found
         runtime.sleep(runtime.uniform(0.5, 1.5) * PAUSE_S * 2**attempt)
         reply = store.wave([put])[0]
     if unsettled:

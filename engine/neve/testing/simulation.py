@@ -22,7 +22,7 @@ from greenlet import greenlet
 
 from neve.errors import NeveError
 from neve.runtime import Instant, Signal
-from neve.store.port import Exists, Reply, Request
+from neve.store.port import Exists, Reply, Request, Store
 from neve.testing.faults import CALM, Fate, FaultPlan, damaged, describe, draw, refused, unanswered
 from neve.testing.objects import Objects
 
@@ -133,11 +133,14 @@ class Simulation:
 
 
 class Process:
-    """One process: its tasks, its clocks, its ways to the store. A dead one sends nothing and runs nothing any more."""
+    """One process: its tasks, its clocks, its ways to the store. A dead one sends nothing and runs nothing any more.
+
+    `hold` is for scenarios by hand: how many seconds later than usual a request of this process reaches the store.
+    """
 
     def __init__(self, simulation: Simulation, name: str, clock_offset_s: float, random: Random) -> None:
         self.name = name
-        self.store = SimStore(simulation, self)
+        self.store: Store = SimStore(simulation, self)
         self.runtime = SimRuntime(simulation, self, random)
         self.alive = True
         self.thaws_s = 0.0
@@ -146,6 +149,7 @@ class Process:
         self.tasks: list[Task] = []
         self._started = 0
         self.on_death: _Action = _nothing
+        self.hold: Callable[[Request], float] = _not_at_all
         self._simulation = simulation
 
     def start(self, body: Callable[[], object], name: str = "") -> Task:
@@ -278,7 +282,7 @@ class _Wave:
         simulation.requests += 1
         if simulation.trace is not None:
             simulation.note(f"{self._task.name} {describe(request)}{'' if fate is Fate.SERVED else f' … {fate}'}")
-        lands_s = simulation.now_s + _skewed(random, faults.latency_s)
+        lands_s = simulation.now_s + self._process.hold(request) + _skewed(random, faults.latency_s)
         gives_up_s = simulation.now_s + random.uniform(*faults.timeout_s) if fate in _UNANSWERED else 0.0
         match fate:
             case Fate.UNAVAILABLE:
@@ -361,6 +365,9 @@ class SimRuntime:
         if process.alive:
             process.start(background, "background")
 
+    def close(self) -> None:
+        """Nothing to wait for: background work of a simulated process ends with it."""
+
     def current_task(self) -> Task:
         """The task that is running; it must be one of this process."""
         task = self._simulation.running
@@ -401,6 +408,10 @@ def _skewed(random: Random, bounds: tuple[float, float]) -> float:
     """Mostly near the shortest, now and then near the longest."""
     dice = random.random()
     return bounds[0] + (bounds[1] - bounds[0]) * dice * dice * dice
+
+
+def _not_at_all(request: Request) -> float:
+    return 0.0
 
 
 def _nothing() -> None:
