@@ -14,6 +14,7 @@ from neve.index import manifest as manifests
 from neve.index import paths
 from neve.index.chain import list_all
 from neve.index.database import Database
+from neve.index.hint import read_hint
 from neve.index.manifest import Manifest
 from neve.index.reader import Reader
 from neve.index.records import IndexRecord, decode_created
@@ -96,9 +97,13 @@ class _Verifier:
     def _index(self, record: IndexRecord) -> None:
         where = f"{record.bucket}/{record.name}"
         self._checksums(paths.data_folder(record.uid))
+        hint_key = paths.hint(record.bucket, record.name)
+        hint = read_hint(hint_key, self._store.wave([Get(hint_key)])[0])
         state = self._reader.open(record.bucket, record.name).state
         if state.uid != record.uid or state.dropped_at is not None:
             return
+        if hint is not None and hint.record.uid == state.uid and hint.manifest.number > state.manifest:
+            self._find("newest", where, f"manifest {hint.manifest.number}, which counted, is gone")
         self._verified.indexes += 1
         self._verified.rows += state.live_rows
         self._rows(where, state)
@@ -158,7 +163,8 @@ class _Verifier:
     def _fold(self, where: str, record: IndexRecord, before: Manifest, after: Manifest) -> None:
         """fold: a manifest holds what the one before it and the log after that hold, where they can be read."""
         folded = range(before.folded_to + 1, after.folded_to + 1)
-        if after.folded != before.folded and [entry.number for entry in after.folded] != list(folded):
+        kept = after.folded_to == before.folded_to and after.folded == before.folded
+        if not kept and [entry.number for entry in after.folded] != list(folded):
             self._find("fold", where, f"manifest {after.number} does not record what it folded")
         try:
             state = self._reader.read_at(record, before.number, after.folded_to)

@@ -92,8 +92,7 @@ class Appender:
             raise _Lost
         if settled and state.position == number - 1 and self._confirm(probes, sent):
             return Known(self._acknowledged(state, number, draft), sent)
-        young = settled and sent.until(self._runtime.now()) <= self._grace.wave_s
-        return self._resolve(known.state, number, draft, settled=settled, young=young)
+        return self._resolve(known.state, number, draft, sent if settled else None)
 
     def _put(self, state: State, number: int, draft: Draft) -> PutNew:
         return PutNew(paths.log_entry(state.uid, number), draft.body)
@@ -131,8 +130,11 @@ class Appender:
             raise IndexNotFound(state.record.path)
         return state.apply(self._decode(state, number, draft.body))
 
-    def _resolve(self, known: State, number: int, draft: Draft, *, settled: bool, young: bool) -> Known:
-        """What became of an entry that is in the store, where its own wave does not prove it: a LIST tells."""
+    def _resolve(self, known: State, number: int, draft: Draft, created: Instant | None) -> Known:
+        """What became of an entry that is in the store, where its own wave does not prove it: a LIST tells.
+
+        `created` is when its create was sent, None where that was not answered at once.
+        """
         try:
             for _ in range(PLUGS_MAX):
                 sent = self._runtime.now()
@@ -145,7 +147,7 @@ class Appender:
                 if sent.until(self._runtime.now()) > self._grace.wave_s:
                     continue
                 if state.base.folded_to >= number:
-                    self._find_folded(state, number, draft, settled=settled)
+                    self._find_folded(state, number, draft, settled=created is not None)
                     return Known(state, sent)
                 if state.position >= number:
                     self._find_in_tail(state, number, draft)
@@ -153,6 +155,7 @@ class Appender:
                 self._plug(state)
         except ObjectGone as error:
             wiped = body(self._store.wave([self._probes(known)[1]])[0]) is not None
+            young = created is not None and created.until(self._runtime.now()) <= self._grace.wave_s
             if wiped and young:  # data go a grace period after the drop, so the create came after it
                 raise IndexNotFound(known.record.path) from error
             raise OutcomeUnknown(f"entry {number} was created, and its log has been collected") from error

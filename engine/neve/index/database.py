@@ -17,6 +17,7 @@ from neve.errors import (
     IndexNotFound,
     LimitExceeded,
     OutcomeUnknown,
+    StoreError,
     StoreForeign,
 )
 from neve.index import paths
@@ -41,7 +42,7 @@ from neve.index.records import (
 from neve.runtime import Runtime
 from neve.store.create import create
 from neve.store.envelope import FORMAT_VERSION, seal, unseal
-from neve.store.port import Get, PutNew, Store, body
+from neve.store.port import Get, PutNew, Reply, Store, body
 from neve.store.selftest import self_test
 from neve.store.steady import SteadyStore
 
@@ -171,7 +172,7 @@ class Database:
             self._begin_log(record, Kind.DROP)
             self._write_drop(record)
             raise BucketNotFound(bucket)
-        if not self._begin_log(record, Kind.OPEN) or self._is_ended(record):
+        if not self._open_log(record):
             return self.create_index(bucket, name, config, tags, quota=quota)
         write_hint(self.store, record, first_manifest(record.tags))
         return record
@@ -245,10 +246,23 @@ class Database:
         first = PutNew(paths.log_entry(record.uid, 1), encode_bare(kind, self.runtime.token()))
         return create(self.store, self.runtime, first) is None
 
-    def _is_ended(self, record: IndexRecord) -> bool:
-        """Whether the catalog has an index's drop: its log may have been wiped, and a first entry is a ghost."""
+    def _open_log(self, record: IndexRecord) -> bool:
+        """Open an index that the catalog announces; False when somebody ended the announcement first.
+
+        Where the catalog has its drop already, either it was opened by us and dropped at once, and the log shows that;
+        or it was ended and wiped while we slept, and our entry stands alone, a ghost. Raises OutcomeUnknown when we
+        slept so long that the log of a real drop may be wiped too.
+        """
+        sent = self.runtime.now()
+        if not self._begin_log(record, Kind.OPEN):
+            return False
         key = paths.catalog_record(record.bucket, record.name, record.seq + 1)
-        return body(self.store.wave([Get(key)])[0]) is not None
+        if body(self.store.wave([Get(key)])[0]) is None:
+            return True
+        lived = sum(1 for _ in islice(list_all(self.store, paths.data_folder(record.uid)), 2)) > 1
+        if not lived and sent.until(self.runtime.now()) > self.grace.wave_s:
+            raise OutcomeUnknown(f"{record.path} was opened, or had been ended long before")
+        return lived
 
     def _write_drop(self, record: IndexRecord) -> None:
         """The catalog's record of a drop that the log has already; anyone may write it."""
@@ -278,13 +292,22 @@ class Database:
         """Of the records of creations those that have been opened, which is known once and for all."""
         raws = self._read_records(keys)
         records = [decode_created(key, raw, paths.number(key) or 0) for key, raw in zip(keys, raws, strict=True)]
-        asked = [record for record in records if record.uid not in self._open_uids]
+        opened = {record.uid for record in records} & self._open_uids
+        asked = [record for record in records if record.uid not in opened]
         firsts = self.store.wave([Get(paths.log_entry(record.uid, 1)) for record in asked]) if asked else []
-        for record, first in zip(asked, firsts, strict=True):
-            # a first entry that is gone has been folded, and collected
-            if body(first) is not None or self._is_alive(paths.catalog_record(record.bucket, record.name, record.seq)):
-                self._open_uids.add(record.uid)
-        return [record for record in records if record.uid in self._open_uids]
+        opened |= {r.uid for r, first in zip(asked, firsts, strict=True) if self._was_opened(r, first)}
+        if len(self._open_uids) > RECORDS_CACHED_MAX:
+            self._open_uids.clear()
+        self._open_uids |= opened
+        return [record for record in records if record.uid in opened]
+
+    def _was_opened(self, record: IndexRecord, first: Reply) -> bool:
+        """By the reply of an index's first log entry: one that is gone may have been folded and collected."""
+        with suppress(StoreError):
+            raw = body(first)
+            if raw is not None:
+                return unseal(paths.log_entry(record.uid, 1), raw).fields.get("kind") == Kind.OPEN
+        return self._is_alive(paths.catalog_record(record.bucket, record.name, record.seq))
 
     def _live_index_keys(self, folder: str, after: str = "", prefix: str = "") -> Iterator[str]:
         return (key for key in self._newest_keys(folder, after, prefix) if (paths.number(key) or 0) % 2 == 1)

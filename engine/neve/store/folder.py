@@ -6,6 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -41,6 +42,7 @@ class FolderStore:
         """Create the folder if it is absent; raises StoreUnfit if that fails."""
         self._root = str(root)
         self._staging = os.path.join(self._root, _STAGING)
+        self._durable: dict[str, int] = {}
         try:
             os.makedirs(self._staging, exist_ok=True)
             self._sweep_staging()
@@ -94,9 +96,12 @@ class FolderStore:
                 except FileExistsError:
                     return Exists()
                 except FileNotFoundError:
+                    if not os.path.exists(staged):
+                        raise
                     continue  # a deleter removed the emptied folder between mkdir and link
         finally:
-            os.unlink(staged)
+            with suppress(OSError):  # what stays is swept later; the outcome of the create is not in it
+                os.unlink(staged)
         try:
             self._sync_parent(key)
         except OSError as error:
@@ -129,12 +134,12 @@ class FolderStore:
 
     def _delete(self, key: str) -> None:
         path = self._path(key)
-        try:
+        with suppress(*_MISSING):
             os.unlink(path)
-            os.rmdir(os.path.dirname(path))
-        except OSError as error:
-            if isinstance(error, PermissionError):
-                raise
+        with suppress(OSError):  # not empty, or gone already
+            while len(path := os.path.dirname(path)) > len(self._root):
+                os.rmdir(path)
+                self._durable.pop(path, None)
 
     def _stage(self, body: bytes) -> str:
         path = os.path.join(self._staging, secrets.token_hex(16))
@@ -148,12 +153,14 @@ class FolderStore:
     def _make_parent(self, key: str) -> str:
         path = self._path(key)
         parent = os.path.dirname(path)
-        if not os.path.isdir(parent):
-            os.makedirs(parent, exist_ok=True)
+        os.makedirs(parent, exist_ok=True)
+        inode = os.stat(parent).st_ino
+        if self._durable.get(parent) != inode:  # new: whoever made it may not have flushed it yet
             above = os.path.dirname(parent)
             while len(above) >= len(self._root):
                 _sync_folder(above)
                 above = os.path.dirname(above)
+            self._durable[parent] = inode
         return path
 
     def _sync_parent(self, key: str) -> None:

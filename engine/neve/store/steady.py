@@ -18,7 +18,8 @@ class SteadyStore:
     """A store whose reads, lists, deletes and overwrites are tried again while that may help.
 
     A whole object whose checksum fails is read again too: bytes may be cut on the way. One that stays wrong is
-    Failed(ObjectCorrupt). Creates pass through untouched: only who knows the bytes can tell whose object is there.
+    Failed(ObjectCorrupt). A create that the store is known to have refused is tried again; one whose outcome is not
+    known is handed on, since only who knows the bytes can settle it.
     """
 
     def __init__(self, store: Store, runtime: Runtime) -> None:

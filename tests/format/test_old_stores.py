@@ -1,0 +1,138 @@
+"""Stores written by every version of the format so far are read by this one, exactly, and go on from there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from neve.compaction.verify import verify
+from neve.errors import BucketNotFound, IndexNotFound
+from neve.index.database import Database
+from neve.index.entry import Write
+from neve.index.state import State
+from neve.query.fetch import Row, fetch
+from neve.query.listing import list_rows
+from neve.query.search import search
+from neve.runtime import SystemRuntime
+from neve.segments.rows import Puts
+from neve.store.folder import FolderStore
+from neve.vectors.metric import Metric
+from tests.format.write_fixture import write_fixture
+
+VERSIONS = ("v1",)
+NAMES = ("again", "books", "shapes")
+
+
+@pytest.fixture(params=VERSIONS)
+def written(request: pytest.FixtureRequest) -> Path:
+    """The folder of one version: `store` as that version wrote it, `expected.json` beside it."""
+    return Path(__file__).parent / str(request.param)
+
+
+@pytest.fixture
+def expected(written: Path) -> dict[str, Any]:
+    content: dict[str, Any] = orjson.loads((written / "expected.json").read_bytes())
+    return content
+
+
+@pytest.fixture
+def folder(written: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(written / "store", tmp_path / "store"))
+
+
+@pytest.fixture
+def database(folder: Path) -> Database:
+    return Database.open(FolderStore(folder), SystemRuntime())
+
+
+def test_buckets_and_indexes_are_all_there(database: Database, expected: Mapping[str, Any]) -> None:
+    assert database.identity == expected["identity"]
+    found, more = database.list_buckets("", "", 100)
+    assert ({bucket.name: bucket.tags for bucket in found}, more) == (expected["buckets"], False)
+    indexes, more = database.list_indexes("library", "", "", 100)
+    assert ([index.name for index in indexes], more) == (sorted(expected["indexes"]), False)
+    with pytest.raises(BucketNotFound):
+        database.bucket("attic")
+    with pytest.raises(IndexNotFound):
+        database.index("library", "gone").read()
+
+
+def test_configurations_are_as_given(database: Database) -> None:
+    books, shapes = (database.index("library", name).read().record.config for name in ("books", "shapes"))
+    assert (books.dimension, books.metric, books.non_filterable) == (4, Metric.COSINE, ("text",))
+    assert (shapes.dimension, shapes.metric, shapes.non_filterable) == (3, Metric.EUCLIDEAN, None)
+    assert books.encryption.sse_type == "AES256"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_content_is_exactly_what_was_written(database: Database, expected: Mapping[str, Any], name: str) -> None:
+    state, content = database.index("library", name).read(), expected["indexes"][name]
+    assert state.tags == content["tags"]
+    assert state.live_rows == len(content["rows"])
+    listed, cursor = list_rows(state, None, 10_000, 0, 1)
+    assert (by_key(listed), cursor) == (content["rows"], None)
+    assert by_key(fetch(state, [*content["rows"], "key-006", "key-9999"])) == content["rows"]
+    assert_nearest(state, content["rows"])
+
+
+def test_the_fixture_exercises_the_format(database: Database) -> None:
+    state = database.index("library", "books").read()
+    assert len(state.segments) == 3
+    assert any(len(segment.deleted) for segment in state.segments)
+    assert any(segment.info.live < segment.info.rows for segment in state.segments)
+    assert {entry.kind for entry in state.tail} == {"write", "configure", "empty"}
+    assert database.index("library", "again").read().record.seq == 3
+    assert state.dropped_at is None
+
+
+def test_it_is_whole(database: Database) -> None:
+    verified = verify(database)
+    assert verified.findings == []
+    assert (verified.indexes, verified.objects > 40) == (len(NAMES), True)
+
+
+def test_hints_are_dispensable(folder: Path, expected: Mapping[str, Any]) -> None:
+    shutil.rmtree(folder / "hints")
+    state = Database.open(FolderStore(folder), SystemRuntime()).index("library", "books").read()
+    assert by_key(list_rows(state, None, 10_000, 0, 1)[0]) == expected["indexes"]["books"]["rows"]
+
+
+def test_this_version_goes_on_from_there(database: Database, folder: Path, expected: Mapping[str, Any]) -> None:
+    rows = dict(expected["indexes"]["books"]["rows"])
+    index = database.index("library", "books")
+    index.write(lambda _: Write(Puts(("key-022", "fresh"), np.full((2, 4), 0.5, np.float32), (b"{}", b'{"a":1}'))))
+    index.fold()
+    rows |= {"key-022": [[0.5] * 4, {}], "fresh": [[0.5] * 4, {"a": 1}]}
+    again = Database.open(FolderStore(folder), SystemRuntime())
+    assert by_key(list_rows(again.index("library", "books").read(), None, 10_000, 0, 1)[0]) == rows
+    assert verify(again).findings == []
+
+
+def test_the_writer_of_fixtures_still_writes_what_it_expects(tmp_path: Path, expected: Mapping[str, Any]) -> None:
+    """The fixture's content is that of today's script: whoever changes the script starts a new version's folder."""
+    today = orjson.loads(orjson.dumps(write_fixture(tmp_path / "store")))
+    assert {**today, "identity": ""} == {**expected, "identity": ""}
+
+
+def by_key(rows: list[Row]) -> dict[str, list[Any]]:
+    return {row.key: [row.vector.tolist(), orjson.loads(row.metadata)] for row in rows}
+
+
+def assert_nearest(state: State, rows: Mapping[str, Any]) -> None:
+    """The nearest by the search are the nearest by the definition of the metric, in doubles."""
+    asked = np.array([1.0, -2.0, 0.5, 3.0][: state.config.dimension])
+    vectors = np.array([vector for vector, _ in rows.values()])
+    if state.config.metric is Metric.COSINE:
+        distances = 1 - vectors @ asked / (np.linalg.norm(vectors, axis=1) * np.linalg.norm(asked))
+    else:
+        distances = ((vectors - asked) ** 2).sum(axis=1)
+    hits = search(state, asked.astype(np.float32), 10, None)
+    np.testing.assert_allclose(hits.distances, np.sort(distances)[:10], atol=1e-6)
+    by_name = dict(zip(rows, distances.tolist(), strict=True))
+    np.testing.assert_allclose([by_name[key] for key in hits.keys], hits.distances, atol=1e-6)
