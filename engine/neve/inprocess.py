@@ -55,6 +55,9 @@ class ClientError(NeveError):
         self.response = response
         self.operation_name = operation_name
 
+    def __reduce__(self) -> tuple[Callable[..., ClientError], tuple[object, ...]]:
+        return _revived, (type(self).__name__, self.response, self.operation_name)
+
 
 _MODELLED = (
     "AccessDeniedException",
@@ -73,22 +76,27 @@ _MODELLED = (
 )
 
 
+_CLASSES: dict[str, type[ClientError]] = {name: type(name, (ClientError,), {}) for name in _MODELLED}
+_CLASSES["ClientError"] = ClientError
+
+
+def _revived(name: str, response: Mapping[str, Any], operation_name: str) -> ClientError:
+    """An error as another process raised it."""
+    return _CLASSES[name](response, operation_name)
+
+
 class Exceptions:
     """`client.exceptions`: a class for every error of the service's model, all of them ClientErrors."""
 
-    def __init__(self) -> None:
-        self._classes: dict[str, type[ClientError]] = {name: type(name, (ClientError,), {}) for name in _MODELLED}
-        self._classes["ClientError"] = ClientError
-
     def __getattr__(self, name: str) -> type[ClientError]:
         try:
-            return self._classes[name]
+            return _CLASSES[name]
         except KeyError:
-            raise AttributeError(f"no exception is named {name!r}; there are: {', '.join(self._classes)}") from None
+            raise AttributeError(f"no exception is named {name!r}; there are: {', '.join(_CLASSES)}") from None
 
     def from_code(self, code: str) -> type[ClientError]:
         """The class of an error code, ClientError itself where the model has none."""
-        return self._classes.get(code, ClientError)
+        return _CLASSES.get(code, ClientError)
 
 
 # One set for all clients, so that `except a.exceptions.NotFoundException` also catches what another client raised.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -130,8 +131,9 @@ def test_two_objects_swapped(healthy: Objects, right: tuple[Any, ...], needed: s
 
 def test_a_newer_format_is_foreign_and_says_so(healthy: Objects, right: tuple[Any, ...], needed: set[str]) -> None:
     for key in healthy.all_keys():
-        line, rest = body_of(healthy, key).split(b"\n", 1)
-        newer = line.replace(b'"neve":1', b'"neve":2') + b"\n" + rest[::-1]
+        rest = body_of(healthy, key).split(b"\n", 1)[1][::-1]
+        digest = hashlib.blake2b(b"2\n" + rest, digest_size=16).hexdigest()
+        newer = b'{"neve":2,"blake2b":"%s"}\n' % digest.encode() + rest
         if key not in needed:
             assert outcome(healthy, right, key, newer) == RIGHT
             continue

@@ -123,7 +123,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     expected = write_fixture(folder / "store")
     for scratch in (".staging", "scratch"):
-        shutil.rmtree(folder / "store" / scratch)
+        shutil.rmtree(folder / "store" / scratch, ignore_errors=True)
     (folder / "expected.json").write_bytes(orjson.dumps(expected, option=orjson.OPT_SORT_KEYS))
 
 

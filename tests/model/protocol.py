@@ -1,7 +1,7 @@
 """The protocol of one index as programs of its actors: write, read, fold, compact, collect.
 
 Each method is a program, or a part of one, in the form that `protocol_search` runs: it yields waves of requests and is
-sent their replies. The text follows the numbered algorithms of `engine/spec/protocol.md`; where a rule can be broken on purpose, the
+sent their replies. It is the formal companion of `engine/spec/protocol.md`. Where a rule can be broken on purpose the
 code asks `self.mutant`, so that the tests can show what the rule is for.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from tests.model.protocol_search import Confirmed, Program, Replies, Tell, Wave
@@ -25,8 +26,9 @@ from tests.model.protocol_store import (
     Get,
     Inventory,
     ListChain,
-    ListIndex,
     Listing,
+    ListLog,
+    ListManifests,
     Manifest,
     Object,
     Path,
@@ -44,6 +46,7 @@ from tests.model.protocol_store import (
 class Mutant(StrEnum):
     """One rule of the protocol, broken."""
 
+    # The rules that design §5 names.
     AGE_BEFORE_WAVE = "age judged before the wave"
     OWN_CLOCK = "grace by own clock"
     NOT_WRITTEN = "404 read as 'not written'"
@@ -54,17 +57,19 @@ class Mutant(StrEnum):
     GARBAGE_BY_ABSENCE = "garbage by absence"
     SETTINGS_IN_MANIFEST = "settings in the manifest"
     JOINED_LATE = "a wave joined late"
-    # Rules that design §4 states and §5 does not list.
+    # Rules that design §4 states besides.
     OTHER_NUMBER = "an unknown outcome tried again at another number"
     NO_MANIFEST_PROBE = "a write that does not look for the next manifest"
-    NO_CATALOG_PROBE = "a write that does not look for the next catalog record"
+    NO_CATALOG_PROBE = "a query that does not look for the next catalog record"
     HOLE_BELOW = "acknowledged above a hole"
     OLD_KNOWLEDGE = "knowledge of any age"
     NOT_FOUND_AFTER_SLEEP = "a wiped uid read as NotFound after an old wave"
     NO_LOOK_AT_BUCKET = "an index created without another look at its bucket"
     NO_CLOSING = "a bucket dropped without closing it first"
+    # Rules that this model showed to be needed.
+    OTHER_ID_LOST = "another's entry at our number taken for a lost race, without a LIST"
     LAST_RECORD_COLLECTED = "a dropped name's last record collected"
-    WIPED_UNSEALED = "a dropped index wiped without a last manifest"
+    TRUSTED_DEAD_LOG = "an entry below a drop acknowledged though the catalog says dropped"
     EXISTS_BY_RECORD = "an index that exists by its catalog record alone"
 
 
@@ -85,6 +90,7 @@ class Knowledge(NamedTuple):
 
 EMPTY = Entry("empty", "-")
 Verdict = Generator[Any, Any, tuple[str, Knowledge]]
+Found = tuple[Manifest, dict[int, Entry]]  # the newest manifest, and the log above its folded_to
 
 
 class IndexProtocol:
@@ -140,6 +146,8 @@ class IndexProtocol:
                 number, losses = number + 1, losses + 1
             else:
                 verdict = "look"
+            if verdict == "next":
+                number, verdict = number + 1, "again"
             if verdict == "look":
                 gone = self.names and probes[1] is not None
                 verdict, know = yield from self._resolve(entry, know, number, put, gone)
@@ -174,12 +182,17 @@ class IndexProtocol:
         while tries <= self.patience:
             tries += 1
             replies = yield Wave((Get(path),), starts=False)
-            if replies.answers[0] is not None:
-                return "acknowledged" if self.mutant is Mutant.ID_IGNORED else "look"
-            if self.mutant is Mutant.NOT_WRITTEN:
+            found = replies.answers[0]
+            if found is not None and self.mutant is Mutant.ID_IGNORED:
+                return "acknowledged"
+            if found is None and self.mutant is Mutant.NOT_WRITTEN:
                 return "refused"
-            if self.mutant is Mutant.OTHER_NUMBER:
-                return "again"
+            if found is None and self.mutant is Mutant.OTHER_NUMBER:
+                return "next"
+            if found not in (None, entry) and self.mutant is Mutant.OTHER_ID_LOST:
+                return "next"
+            if found is not None:
+                return "look"
             replies = yield Wave((PutNew(path, entry),), starts=False)
             if replies.answers[0] != UNKNOWN:
                 return "look"
@@ -199,12 +212,7 @@ class IndexProtocol:
                 replies = yield Wave((ListChain("catalog"),))
                 k, record = replies.answers[0]
                 gone = k != know.k or record.uid != know.uid
-            replies = yield Wave((ListIndex(know.uid),), starts=not asked)
-            listing = replies.answers[0]
-            gets = self._gets(know.uid, listing)
-            if gets:
-                replies = yield Wave(gets, starts=False, ordered=True)
-            found = self._found(listing, replies.answers if gets else ())
+            listing, found, replies = yield from self.list(know.uid, starts=not asked)
             if not (replies.young or self.mutant is Mutant.AGE_BEFORE_WAVE) or found is None:
                 continue
             yield Confirmed()
@@ -214,7 +222,7 @@ class IndexProtocol:
                 replies = yield Wave(tuple(PutNew(log(know.uid, hole), EMPTY) for hole in holes), starts=False)
                 continue
             now = self._known(know.k, know.uid, listing.newest, *found)
-            return "not found" if verdict == "again" and not now.uid else verdict, now
+            return "not found" if verdict == "again" and (gone or not now.uid) else verdict, now
         return "unknown", know
 
     def _verdict(
@@ -234,12 +242,14 @@ class IndexProtocol:
             if recorded is None:
                 return "again" if put == EXISTS else "unknown"
             return "acknowledged" if recorded == entry.id else "again"
-        if base.ended:
-            return "not found"
         ours, dropped_at = entries.get(number), min((at for at, other in entries.items() if other.ends), default=None)
-        if gone and dropped_at is None:  # wiped, or being wiped
-            return "not found" if prompt or self.mutant is Mutant.NOT_FOUND_AFTER_SLEEP else "unknown"
         whole = all(below in entries for below in range(base.folded_to + 1, min(number, dropped_at or number)))
+        if gone:  # the log may be wiped already, or half wiped: only a drop that is older than our call is sure
+            counted = ours == entry and dropped_at is not None and dropped_at > number
+            if counted and whole and self.mutant is Mutant.TRUSTED_DEAD_LOG:
+                return "acknowledged"
+            sure = prompt or self.mutant is Mutant.NOT_FOUND_AFTER_SLEEP
+            return "not found" if sure and not counted else "unknown"
         if not whole and self.mutant is not Mutant.HOLE_BELOW:
             return "plug"
         if dropped_at is not None and dropped_at < number:
@@ -262,7 +272,7 @@ class IndexProtocol:
                 answers = replies.answers[: 2 + self.names]
                 if self._fresh(replies) and not any(answers):
                     yield Confirmed()
-                elif self._fresh(replies) and not any(answers[2:]):
+                elif self._fresh(replies) and self._nothing_newer((None, *answers[2:])):
                     know = yield from self._catch_up(know, answers[0])
                 else:
                     know = None
@@ -275,21 +285,22 @@ class IndexProtocol:
     def _catch_up(self, know: Knowledge, following: Entry | None) -> Generator[Any, Any, Knowledge | None]:
         """Some probe was 200: LIST ∥ GET of the entry after next, then what is missing. None: start afresh, cold."""
         second = log(know.uid, know.n + 2)
-        replies = yield Wave((ListIndex(know.uid, know.n), Get(second)), starts=False)
-        listing, ahead = replies.answers
-        have = {know.n + 1: following, know.n + 2: ahead}
-        tail = {**dict(know.tail), **{number: entry for number, entry in have.items() if entry is not None}}
-        missing = tuple(number for number in listing.log if number not in tail)
+        replies = yield Wave((ListLog(know.uid, know.n), Get(second)), starts=False)
+        numbers, ahead = replies.answers
+        replies = yield Wave((ListManifests(know.uid),), starts=False)
+        listing = Listing(numbers, replies.answers[0])
+        news = ((know.n + 1, following), (know.n + 2, ahead))
+        have = {**dict(know.tail), **{number: entry for number, entry in news if entry is not None}}
+        missing = tuple(number for number in listing.log if number not in have)
         newer = (Get(manifest(know.uid, listing.newest)),) if listing.newest != know.m else ()
         gets = (*newer, *(Get(log(know.uid, number)) for number in missing))
-        tail = tuple(sorted(tail.items()))
         if gets:
             replies = yield Wave(gets, starts=False, ordered=True)
-        answers = replies.answers if gets else ()
+        answers: tuple[Any, ...] = replies.answers if gets else ()
         if not self._fresh(replies) or None in answers:
             return None
         yield Confirmed()
-        entries = {**dict(tail), **dict(zip(missing, answers[len(newer) :], strict=True))}
+        entries = {**have, **dict(zip(missing, answers[len(newer) :], strict=True))}
         base = answers[0] if newer else NO_MANIFEST._replace(segments=frozenset({Segment("known", 0, know.base)}))
         if not newer:
             base = base._replace(folded_to=know.n - len(know.tail))
@@ -307,12 +318,7 @@ class IndexProtocol:
             arrives, (k, record) = False, replies.answers[0]
             if record is None or not record.live:
                 return Knowledge(k, "", 0, 0)
-            replies = yield Wave((ListIndex(record.uid),), starts=False)
-            listing = replies.answers[0]
-            gets = self._gets(record.uid, listing)
-            if gets:
-                replies = yield Wave(gets, starts=False, ordered=True)
-            found = self._found(listing, replies.answers if gets else ())
+            listing, found, replies = yield from self.list(record.uid, starts=False)
             if not (replies.young or self.mutant is Mutant.AGE_BEFORE_WAVE) or found is None:
                 continue
             yield Confirmed()
@@ -321,14 +327,20 @@ class IndexProtocol:
             return self._known(k, record.uid, listing.newest, *found)
         return None
 
-    @staticmethod
-    def _gets(uid: str, listing: Listing) -> tuple[Request, ...]:
-        """GETs of all that a LIST showed."""
-        newest = (Get(manifest(uid, listing.newest)),) if listing.newest else ()
-        return (*newest, *(Get(log(uid, number)) for number in listing.log))
+    def list(self, uid: str, *, starts: bool = True) -> Generator[Any, Any, tuple[Listing, Found | None, Replies]]:
+        """LIST of an index's data, and GETs of all that it shows; the last replies say how old all this is now."""
+        replies = yield Wave((ListLog(uid),), starts=starts)
+        numbers = replies.answers[0]
+        replies = yield Wave((ListManifests(uid),), starts=False)
+        newest, gets = replies.answers[0], tuple(Get(log(uid, number)) for number in numbers)
+        gets = (Get(manifest(uid, newest)), *gets) if newest else gets
+        if gets:
+            replies = yield Wave(gets, starts=False, ordered=True)
+        listing = Listing(numbers, newest)
+        return listing, self._found(listing, replies.answers if gets else ()), replies
 
     @staticmethod
-    def _found(listing: Listing, answers: tuple[Any, ...]) -> tuple[Manifest, dict[int, Entry]] | None:
+    def _found(listing: Listing, answers: tuple[Any, ...]) -> Found | None:
         """Manifest and entries that those GETs brought; None if one that is needed has gone since the LIST."""
         base = answers[0] if listing.newest else NO_MANIFEST
         entries = dict(zip(listing.log, answers[len(answers) - len(listing.log) :], strict=True))
@@ -340,8 +352,8 @@ class IndexProtocol:
     def _known(k: int, uid: str, m: int, base: Manifest, entries: Mapping[int, Entry]) -> Knowledge:
         """Any manifest with the contiguous log after it is one state; uid "" if a drop counts in it."""
         tail, number = [], base.folded_to + 1
-        while number in entries or base.ended:
-            if base.ended or entries[number].ends:
+        while number in entries:
+            if entries[number].ends:
                 return Knowledge(k, "", m, number)
             tail.append((number, entries[number]))
             number += 1
@@ -365,28 +377,23 @@ class IndexProtocol:
         return None
 
     def newest(self, uid: str) -> Generator[Any, Any, tuple[int, Manifest, tuple[tuple[int, Entry], ...]] | None]:
-        """LIST and GETs: the newest manifest and the contiguous log above it, to its head or a drop."""
-        replies = yield Wave((ListIndex(uid),))
-        listing = replies.answers[0]
-        gets = self._gets(uid, listing)
-        if gets:
-            replies = yield Wave(gets, starts=False, ordered=True)
-        found = self._found(listing, replies.answers if gets else ())
+        """LIST and GETs: the newest manifest and the contiguous log above it, without a drop and what follows."""
+        listing, found, _ = yield from self.list(uid)
         if found is None:
             return None
         tail, number = [], found[0].folded_to + 1
-        while number in found[1] and not (tail and tail[-1][1].ends):
+        while number in found[1] and not found[1][number].ends:
             tail.append((number, found[1][number]))
             number += 1
         return listing.newest, found[0], tuple(tail)
 
     def fold(self, uid: str, name: str, folds: int = 1) -> Program:
-        """The tail becomes one flat segment; a loser plans anew. A drop is folded too: that manifest is the last."""
+        """The tail becomes one flat segment; a loser plans anew."""
         attempts, won = 0, None
         while attempts < self.patience and folds:
             attempts += 1
             plan = yield from self.newest(uid)
-            if plan is None or not plan[2] or plan[1].ended:
+            if plan is None or not plan[2]:
                 continue
             segment = Segment(f"{name}{attempts}", plan[0], frozenset(e.id for _, e in plan[2] if e.is_news))
             commit = plan[1]._replace(
@@ -395,7 +402,6 @@ class IndexProtocol:
                 folded_to=plan[2][-1][0],
                 fold=tuple((number, entry.id) for number, entry in plan[2]),
                 segments=plan[1].segments | {segment},
-                ended=plan[2][-1][1].ends,
             )
             yield Wave((PutNew(file(uid, segment), segment),))
             won = yield from self.create(manifest(uid, plan[0] + 1), commit)
@@ -404,8 +410,9 @@ class IndexProtocol:
     def merge(self, uid: str, name: str, sources: frozenset[str]) -> Program:
         """Compaction: `sources` become one segment, long in the making, committed on whatever is newest by then."""
         plan = yield from self.newest(uid)
-        won, attempts = False, 0
-        while plan is not None and not plan[1].ended and won is False and attempts < self.patience:
+        won: bool | None = False
+        attempts = 0
+        while plan is not None and won is False and attempts < self.patience:
             number, base, _ = plan
             if attempts == 0:
                 planned, parts = base, frozenset(part for part in base.segments if part.name in sources)
@@ -426,13 +433,13 @@ class IndexProtocol:
 
     def configure_in_manifest(self, uid: str, setting: str) -> Program:
         """What a mutant does with a setting: commits it as a manifest."""
-        replies = yield Wave((ListIndex(uid),), arrives=True)
-        listing, base = replies.answers[0], NO_MANIFEST
-        if listing.newest:
-            replies = yield Wave((Get(manifest(uid, listing.newest)),))
+        replies = yield Wave((ListManifests(uid),), arrives=True)
+        newest, base = replies.answers[0], NO_MANIFEST
+        if newest:
+            replies = yield Wave((Get(manifest(uid, newest)),))
             base = replies.answers[0]
         commit = base._replace(id=setting, parent=base.id, fold=(), settings=base.settings | {setting})
-        won = yield from self.create(manifest(uid, listing.newest + 1), commit)
+        won = yield from self.create(manifest(uid, newest + 1), commit)
         yield Tell("acknowledged" if won else "unknown", setting)
 
     # Collection -------------------------------------------------------------------------------------------------
@@ -443,14 +450,11 @@ class IndexProtocol:
             rounds -= 1
             replies = yield Wave((Inventory(("log", "manifest"), uid),))
             ages = replies.answers[0]
-            chain = [(path, age) for path, age in ages if path.kind == "manifest"]
-            old = [path for path, age in chain if age >= grace or self.mutant is Mutant.OWN_CLOCK]
-            if not old:
-                continue
-            replies = yield Wave((Get(old[-1]),), starts=False)
-            folded_to = replies.answers[0].folded_to if replies.answers[0] else 0
-            entries = [path for path, _ in ages if path.kind == "log" and path.number <= folded_to]
-            stale = [path for (path, _), (_, age) in zip(chain, chain[1:], strict=False) if age >= day]
+            chain = [(path, age, one) for path, age, one in ages if path.kind == "manifest"]
+            old = [one for _, age, one in chain if age >= grace or self.mutant is Mutant.OWN_CLOCK]
+            folded_to = old[-1].folded_to if old else 0
+            entries = [path for path, _, _ in ages if path.kind == "log" and path.number <= folded_to]
+            stale = [path for (path, _, _), (_, age, _) in pairwise(chain) if age >= day]
             requests = tuple(Delete(path) for path in (*entries, *stale))
             if requests:
                 yield Wave(requests)
@@ -458,7 +462,7 @@ class IndexProtocol:
     def collect_segments(self, uid: str, name: str, grace: int) -> Program:
         """Unnamed segments: first a work_floor, then those planned below it that nothing has named for long enough."""
         plan = yield from self.newest(uid)
-        if plan is None or plan[1].ended:
+        if plan is None:
             return
         if self.mutant is not Mutant.NO_WORK_FLOOR:
             number, base, _ = plan
@@ -466,17 +470,14 @@ class IndexProtocol:
             yield from self.create(manifest(uid, number + 1), commit)
         replies = yield Wave((Inventory(("manifest", "segment"), uid),))
         found = replies.answers[0]
-        chain = [(path, age) for path, age in found if path.kind == "manifest"]
-        old = [path for path, age in chain if age >= grace]
-        used = [path for path, _ in chain if not old or path >= old[-1]]
-        files = tuple(path for path, _ in found if path.kind == "segment")
-        if not used:
-            return
-        replies = yield Wave(tuple(Get(path) for path in used), starts=False)
-        if None in replies.answers:
-            return
-        named = {file(uid, segment) for one in replies.answers for segment in one.segments}
-        floor = used[-1].number if self.mutant is Mutant.NO_WORK_FLOOR else replies.answers[-1].floor
+        chain = [(path, age, one) for path, age, one in found if path.kind == "manifest"]
+        old = [path for path, age, _ in chain if age >= grace]
+        used = [one for path, _, one in chain if not old or path >= old[-1]]
+        files = [path for path, _, _ in found if path.kind == "segment"]
+        named = {file(uid, segment) for one in used for segment in one.segments}
+        floor = chain[-1][2].floor if chain else 0
+        if self.mutant is Mutant.NO_WORK_FLOOR:
+            floor = plan[0] + 1
         requests = tuple(Delete(path) for path in files if path not in named and path.number < floor)
         if requests:
             yield Wave(requests)

@@ -1,13 +1,14 @@
 """The protocol of names: catalog and bucket chains, and the wiping of what was dropped.
 
-An index is dropped by an entry in its own log, and the even record of its catalog chain only says so afterwards. In the
-same way it exists from the first entry of its log on: its odd record only announces it. A bucket is closed before anyone
-looks whether it is empty.
+An index is dropped by an entry in its own log, and the even record of its catalog chain only says so afterwards. In
+the same way it exists from the first entry of its log on: its odd record only announces it. A bucket is closed before
+anyone looks whether it is empty.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
+from itertools import pairwise
 from typing import Any
 
 from tests.model.protocol import IndexProtocol, Knowledge, Mutant
@@ -17,13 +18,9 @@ from tests.model.protocol_store import (
     Delete,
     Entry,
     Erase,
-    Get,
     Inventory,
     ListChain,
-    ListIndex,
-    Path,
     Record,
-    Request,
     bucket,
     catalog,
     log,
@@ -33,7 +30,7 @@ DATA = ("log", "manifest", "segment")
 
 
 class NameProtocol(IndexProtocol):
-    """The actors of a name: create and drop an index, create and delete its bucket, wipe and collect what was dropped."""
+    """The actors of a name: create and drop an index, create and delete its bucket, wipe what was dropped."""
 
     def create_index(self, uid: str) -> Program:
         """CreateIndex: the next odd record, another look at the bucket, then `open` as the first entry of the log."""
@@ -49,20 +46,15 @@ class NameProtocol(IndexProtocol):
             if state.uid:
                 yield Tell("exists", state.uid)
                 return
-            yield from self._announced(record, k)
+            if state == Knowledge(k, "", 0, 0):  # announced, not opened: help its creator, one of us opens it
+                yield from self._open(record.uid, k)
+            else:  # dropped, and nobody has said so yet
+                yield from self.create(catalog(k + 1), Record(f"even {k + 1}", record.uid, live=False))
             return
         opens = self.mutant is Mutant.EXISTS_BY_RECORD
         created = yield from self.create(catalog(k + 1), Record(uid, uid, live=True, opens=opens))
         if created:
             yield from self._open(uid, k + 1)
-
-    def _announced(self, record: Record, k: int) -> Generator[Any, Any, None]:
-        """The newest record is odd and its index is not there: never opened, or dropped and not yet said so."""
-        replies = yield Wave((ListIndex(record.uid),))
-        if replies.answers[0].empty:
-            yield from self._open(record.uid, k)  # help its creator: one of us opens it
-        else:
-            yield from self.create(catalog(k + 1), Record(f"even {k + 1}", record.uid, live=False))
 
     def _open(self, uid: str, k: int) -> Generator[Any, Any, None]:
         """An open bucket seen after the odd record will not be dropped under it: its deleter sees that record."""
@@ -118,20 +110,20 @@ class NameProtocol(IndexProtocol):
             replies = yield Wave((ListChain("catalog"),))
             k, record = replies.answers[0]
             if record is not None and record.live:
-                gone = False if record.opens else (yield from self._kill(record.uid))
-                if not gone:
+                killed = yield from self._kill(record)
+                if not killed:
                     yield from self.create(bucket(j + 1), Bucket(f"kept by {name}", "open"))
                     return
                 yield from self.create(catalog(k + 1), Record(f"even {k + 1}", record.uid, live=False))
             yield from self.create(bucket(j + 1), Bucket(f"dropped by {name}", "dropped"))
             return
 
-    def _kill(self, uid: str) -> Generator[Any, Any, bool]:
+    def _kill(self, record: Record) -> Generator[Any, Any, bool]:
         """Whether an announced index will never open, because our `undo` is the first entry of its log."""
-        replies = yield Wave((ListIndex(uid),))
-        if not replies.answers[0].empty:
+        listing, _, _ = yield from self.list(record.uid)
+        if record.opens or not listing.empty:
             return False
-        won = yield from self.create(log(uid, 1), Entry("undo", f"undo {uid}"))
+        won = yield from self.create(log(record.uid, 1), Entry("undo", f"undo {record.uid}"))
         return bool(won)
 
     def create_bucket(self, name: str) -> Program:
@@ -141,45 +133,30 @@ class NameProtocol(IndexProtocol):
         if home.status == "dropped":
             yield from self.create(bucket(j + 1), Bucket(name, "open"))
 
-    def wipe(self, grace: int, day: int, rounds: int = 2) -> Program:
-        """The data of an index goes because a dropped record names it, never because none does.
-
-        First its drop is folded. That last manifest stays for a day, so whoever still knows the index meets a chain that
-        ends, and not an empty place in which a late request can pass for news.
-        """
-        while rounds:
-            rounds -= 1
-            replies = yield Wave((Inventory(("catalog",)),))
-            chain = replies.answers[0]
-            if not chain:
-                return
-            replies = yield Wave(tuple(Get(path) for path, _ in chain), starts=False, ordered=True)
-            records = [(record, age) for record, (_, age) in zip(replies.answers, chain, strict=True) if record]
-            dropped = tuple(record.uid for record, age in records if not record.live and age >= grace)
-            known = frozenset(record.uid for record, _ in records)
-            if dropped and self.mutant is not Mutant.WIPED_UNSEALED:
-                yield from self.fold(dropped[0], "seal")
-            replies = yield Wave((Inventory(DATA),))
-            found = replies.answers[0]
-            wiped = {path.of for path, age in found if path.kind == "manifest" and age >= day}
-            if self.mutant is Mutant.WIPED_UNSEALED:
-                wiped = set(dropped)
-            if self.mutant is Mutant.GARBAGE_BY_ABSENCE:
-                wiped |= {path.of for path, _ in found if path.of not in known}
-            requests = tuple(Delete(path) for path, _ in found if path.of.split("/")[0] in wiped & {*dropped, *wiped - known})
-            if requests:
-                yield Wave(requests)
+    def wipe(self, grace: int) -> Program:
+        """The data of an index goes because a dropped record names it, never because none does."""
+        replies = yield Wave((Inventory(("catalog",)),))
+        chain = replies.answers[0]
+        dropped = {one.uid for _, age, one in chain if not one.live and age >= grace}
+        known = {one.uid for _, _, one in chain}
+        replies = yield Wave((Inventory(DATA),))
+        found = [(path, path.of.split("/")[0]) for path, _, _ in replies.answers[0]]
+        if self.mutant is Mutant.GARBAGE_BY_ABSENCE:
+            dropped = {uid for _, uid in found} - known
+        requests = tuple(Delete(path) for path, uid in found if uid in dropped)
+        if requests:
+            yield Wave(requests)
 
     def collect_names(self, month: int) -> Program:
-        """Catalog records superseded long enough ago; the newest of a chain stays for ever, so no number comes twice."""
+        """Catalog records superseded long enough ago; the newest of a chain stays, so no number comes twice."""
         replies = yield Wave((Inventory(("catalog",)),))
-        chain: tuple[tuple[Path, int], ...] = replies.answers[0]
-        stale = [path for (path, _), (_, age) in zip(chain, chain[1:], strict=False) if age >= month]
+        chain = replies.answers[0]
+        stale = [path for (path, _, _), (_, age, _) in pairwise(chain) if age >= month]
         gone = bool(chain) and chain[-1][0].number % 2 == 0 and chain[-1][1] >= month
         if gone and self.mutant is Mutant.CATALOG_BY_NAME:
             yield Wave((Erase("catalog"),))
             return
         if gone and self.mutant is Mutant.LAST_RECORD_COLLECTED:
-            stale = [path for path, _ in chain]
+            stale = [path for path, _, _ in chain]
         if stale:
             yield Wave(tuple(Delete(path) for path in stale))

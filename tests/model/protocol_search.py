@@ -1,7 +1,7 @@
 """Exhaustive search over every order in which the steps of some actors can happen.
 
-An actor is a generator: straight-line code that yields a `Wave` of requests and is sent the `Replies`, or yields a `Tell`
-of what its client hears. Between two yields it only computes, so a step of the world is one of:
+An actor is a generator: straight-line code that yields a `Wave` of requests and is sent the `Replies`, or yields a
+`Tell` of what its client hears. Between two yields it only computes, so a step of the world is one of:
 
 - one request of one actor is executed by the store (the requests of a wave in any order, each its own step);
 - a create times out: its sender hears `unknown`, and it may land at any later moment, or never;
@@ -85,10 +85,10 @@ Program = Generator[Wave | Tell | Confirmed, Any, None]
 
 @dataclass(frozen=True, slots=True)
 class Ages:
-    """Time in abstract units: each age of the protocol by the number of units it outlasts.
+    """Time in abstract units. An age that an actor judges is at most its number; one a collector waits for, at least.
 
-    Ages that the actors judge are at most their number, ages that the collector waits for at least theirs: with integers
-    and such closed bounds whole units of time show every order of events that real time can.
+    Units pass at any moment, so 0 and 1 for G/2 and G already tell a wave that was young from one that outlived a
+    grace. A finer unit (1 and 2, as the deep run has it) also shows young waves that overlap in a row longer than G.
     """
 
     half: int = 0
@@ -106,6 +106,7 @@ class Scenario(NamedTuple):
     truth: Truth
     ages: Ages = Ages()
     limits: Mapping[str, int] = {}  # ages kept of objects, by kind; no entry: its age is of no interest
+    late: frozenset[Request] = frozenset()  # creates sent long ago, which may still land
     timeouts: int = 0
     conflicts: int = 0
     knowledge_ages: bool = False  # whether the age of an actor's knowledge matters here
@@ -199,7 +200,7 @@ class Automaton:
 
 
 def _frames(running: Any) -> tuple[Any, ...]:
-    """The whole state of a program at a yield: for each generator in the chain its place and the locals still needed."""
+    """The whole state of a program at a yield: of each generator in the chain the place and the locals still needed."""
     frames: list[Any] = []
     while running is not None and running.gi_frame is not None:
         frame = running.gi_frame
@@ -219,7 +220,8 @@ def _needed(code: CodeType) -> dict[int, frozenset[str]]:
     follows: list[list[int]] = []
     for i, step in enumerate(steps):
         jump = [at[step.argval]] if step.opcode in dis.hasjrel or step.opcode in dis.hasjabs else []
-        ends = step.opname.startswith(("RETURN", "RAISE", "RERAISE", "JUMP_"))
+        ends = step.opname.startswith(("RETURN_VALUE", "RETURN_CONST", "RAISE", "RERAISE", "JUMP_"))
+        ends = ends and "_IF_" not in step.opname
         follows.append(jump if ends or i + 1 == len(steps) else [*jump, i + 1])
     after, before = [always] * len(steps), [always] * len(steps)
     changed = True
@@ -227,11 +229,8 @@ def _needed(code: CodeType) -> dict[int, frozenset[str]]:
         changed = False
         for i in reversed(range(len(steps))):
             step, live = steps[i], always.union(*(before[j] for j in follows[i]))
-            names = (
-                frozenset((step.argval,) if isinstance(step.argval, str) else step.argval or ())
-                if (step.opcode in dis.haslocal)
-                else frozenset()
-            )
+            named = (step.argval,) if isinstance(step.argval, str) else step.argval
+            names = frozenset[str](named if step.opcode in dis.haslocal else ())
             reads = live - names if step.opname == "STORE_FAST" else live | names
             changed = changed or (live, reads) != (after[i], before[i])
             after[i], before[i] = live, reads
@@ -242,9 +241,9 @@ def _frozen(value: object) -> object:
     match value:
         case dict():
             return tuple((key, _frozen(item)) for key, item in value.items())
-        case list() | set():
-            return tuple(map(_frozen, value)) if isinstance(value, list) else frozenset(value)
-        case tuple() if type(value) is tuple:
+        case set():
+            return frozenset(value)
+        case list() | tuple() if type(value) in (list, tuple):
             return tuple(map(_frozen, value))
         case _:
             return value
@@ -323,7 +322,7 @@ class Search:
             assert wave is not None
             actors.append(self.actors.number(Actor(automaton.start, (WAITING,) * len(wave.requests))))
         truth = self.truths.number(scenario.truth)
-        return World(scenario.store, truth, tuple(actors), frozenset(), scenario.timeouts, scenario.conflicts)
+        return World(scenario.store, truth, tuple(actors), scenario.late, scenario.timeouts, scenario.conflicts)
 
     def _successors(self, world: World) -> Iterator[World]:
         """Every world one step later. `_step` names the step under way, also while it raises Broken."""
@@ -333,7 +332,7 @@ class Search:
             for j, request in enumerate(wave.requests if wave else ()):
                 if actor.answers[j] is WAITING:
                     yield from self._outcomes(world, i, j, request)
-                    if wave.ordered:
+                    if wave and wave.ordered:
                         break
         for request in world.late:
             after, reply = self._execute(world.store, request)
@@ -364,7 +363,7 @@ class Search:
     def _execute(self, store: Store, request: Request) -> tuple[Store, object]:
         key = (store, type(request), request)  # tuples of different types compare equal
         if key not in self._executed:
-            self._executed[key] = store.apply(request)
+            self._executed[key] = store.apply(store.concrete(request))
         return self._executed[key]
 
     def _observe(self, world: World, after: Store, request: Request) -> int:
@@ -382,7 +381,7 @@ class Search:
         actor: Actor = self.actors.values[world.actors[i]]
         wave = self.automata[i].points[actor.point].wave
         assert wave is not None
-        truth = self._observe(world, after, wave.requests[j])
+        truth = self._observe(world, after, world.store.concrete(wave.requests[j]))
         key = (i, j, world.actors[i], reply, world.truth, truth)
         if key not in self._advanced:
             begun = len(self.truths.values[world.truth].history)  # a call begins before its first request is executed
@@ -450,7 +449,7 @@ class Search:
 def _say(step: Step) -> str:
     if step.request is None:
         return step.text
-    verb, *rest = type(step.request).__name__, *step.request
-    body = " = ".join(show(part) for part in rest if part != "")
+    verb, parts = type(step.request).__name__, tuple(step.request)
+    body = " = ".join(show(part) for part in parts if part != "")
     arrow = f" → {show(step.reply)}" if step.reply is not None or verb == "Get" else ""
     return f"{verb} {body}{arrow}" + (f"  ({step.text})" if step.text else "")

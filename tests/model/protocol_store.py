@@ -1,8 +1,8 @@
 """The store of the model, and what the protocol promises about it.
 
-The store offers what a real one must: create if absent, read after write, LIST. It is an immutable map of named objects;
-every change makes another map, so the search can go back to any of them. Beside it stands the *truth*: the one order of
-everything that took effect, which no actor sees and against which every answer is judged.
+The store offers what a real one must: create if absent, read after write, LIST. It is an immutable map of named
+objects; every change makes another map, so the search can go back to any of them. Beside it stands the *truth*: the one
+order of everything that took effect, which no actor sees and against which every answer is judged.
 """
 
 from __future__ import annotations
@@ -45,10 +45,7 @@ class Segment(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """manifest/<m>: how the log up to `folded_to` is arranged.
-
-    `ended`: a drop was folded, so this is the last one. `settings` is used by one mutant only.
-    """
+    """manifest/<m>: how the log up to `folded_to` is arranged. `settings` is used by one mutant only."""
 
     id: str
     parent: str
@@ -57,7 +54,6 @@ class Manifest(NamedTuple):
     segments: frozenset[Segment] = frozenset()
     masks: frozenset[str] = NONE
     floor: int = 0
-    ended: bool = False
     settings: frozenset[str] = NONE
 
     @property
@@ -71,7 +67,7 @@ NO_MANIFEST = Manifest("nothing folded", "")
 
 
 class Record(NamedTuple):
-    """catalog/<k>: odd = created, even = dropped. `opens`: the index exists from here on, not from `open` in its log."""
+    """catalog/<k>: odd = created, even = dropped. `opens`: the index exists by it, not by `open` in its log."""
 
     id: str
     uid: str
@@ -129,15 +125,28 @@ class PutNew(NamedTuple):
     object: Object
 
 
+class Append(NamedTuple):
+    """What a writer of whom only the effect is of interest leaves: this entry, at the head of the log."""
+
+    uid: str
+    entry: Entry
+
+
 class Delete(NamedTuple):
     path: Path
 
 
-class ListIndex(NamedTuple):
-    """LIST data/<uid>/ after log/<after>; the answer is a `Listing`."""
+class ListLog(NamedTuple):
+    """The first part of a LIST of data/<uid>/, which comes in the order of the names: log numbers above `after`."""
 
     uid: str
     after: int = 0
+
+
+class ListManifests(NamedTuple):
+    """Its second part, a step of its own, for no store promises a LIST of one moment: the newest manifest's number."""
+
+    uid: str
 
 
 class ListChain(NamedTuple):
@@ -147,7 +156,7 @@ class ListChain(NamedTuple):
 
 
 class Inventory(NamedTuple):
-    """What a collector lists under a prefix: every (path, age by the store's own times)."""
+    """What a collector lists under a prefix, and GETs of it: every (path, age by the store's own times, object)."""
 
     kinds: tuple[str, ...]
     uid: str = ""
@@ -163,13 +172,18 @@ class Arrive(NamedTuple):
     """No request: a query comes in while a wave is under way. Only a mutant lets it join."""
 
 
-Request = Get | PutNew | Delete | ListIndex | ListChain | Inventory | Erase | Arrive
+Request = Get | PutNew | Append | Delete | ListLog | ListManifests | ListChain | Inventory | Erase | Arrive
 
 
 class Listing(NamedTuple):
+    """What both parts of a LIST showed."""
+
     log: tuple[int, ...]
     newest: int  # manifest; 0 = none
-    empty: bool  # nothing at all lies under the uid
+
+    @property
+    def empty(self) -> bool:
+        return not self.log and not self.newest
 
 
 class Store:
@@ -202,15 +216,28 @@ class Store:
                 return self._without({path}), None
             case Erase(kind):
                 return self._without({path for path in self.objects if path.kind == kind}), None
-            case ListIndex(uid, after):
-                return self, self._listing(uid, after)
+            case ListLog(uid, after):
+                numbers = (path.number for path in self.objects if path.kind == "log" and path.of == uid)
+                return self, tuple(sorted(number for number in numbers if number > after))
+            case ListManifests(uid):
+                return self, self.newest("manifest", uid)[0]
             case ListChain(kind):
                 return self, self.newest(kind)
             case Inventory(kinds, uid):
                 found = (path for path in self.objects if path.kind in kinds and path.of.startswith(uid))
-                return self, tuple(sorted((path, self.ages[path]) for path in found))
-            case Arrive():
-                return self, None
+                return self, tuple((path, self.ages[path], self.objects[path]) for path in sorted(found))
+            case Append() | Arrive():
+                return self, None  # an Append is executed as the create that it is
+
+    def concrete(self, request: Request) -> Request:
+        """An `Append` as the create that it is now; any other request as it is."""
+        if not isinstance(request, Append):
+            return request
+        _, newest = self.newest("manifest", request.uid)
+        number = newest.folded_to + 1 if isinstance(newest, Manifest) else 1
+        while log(request.uid, number) in self.objects:
+            number += 1
+        return PutNew(log(request.uid, number), request.entry)
 
     def older(self, limits: Mapping[str, int]) -> Store:
         """The same store one unit of time later; beyond the limit of its kind an age makes no difference."""
@@ -224,11 +251,6 @@ class Store:
     def _without(self, paths: set[Path]) -> Store:
         kept = {path: item for path, item in self.objects.items() if path not in paths}
         return Store.of(kept, self.ages) if len(kept) < len(self.objects) else self
-
-    def _listing(self, uid: str, after: int) -> Listing:
-        numbers = sorted(path.number for path in self.objects if path.kind == "log" and path.of == uid)
-        newest, _ = self.newest("manifest", uid)
-        return Listing(tuple(number for number in numbers if number > after), newest, not numbers and not newest)
 
 
 class View(NamedTuple):
@@ -250,7 +272,7 @@ class Event(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """What took effect, in order; how many log entries of each uid count; what was acknowledged or refused to a client."""
+    """What took effect, in order; how many log entries of each uid count; what clients heard: done, refused."""
 
     history: tuple[Event, ...] = ()
     counted: frozenset[tuple[str, int]] = frozenset()
@@ -288,8 +310,12 @@ def observe(store: Store, after: Store, request: PutNew | Delete | Erase, truth:
         if isinstance(item, Record) and path.number > store.newest("catalog")[0] and item.live and item.opens:
             promise(not any(event.uid == item.uid for event in truth.history), "a dropped index never comes back")
             truth = truth._replace(history=(*truth.history, Event("create", item.uid, item.uid)))
-        if isinstance(item, Manifest) and path.number == store.newest("manifest", path.of)[0] + 1:
+        _, record = store.newest("catalog")
+        known = isinstance(record, Record) and record.live and record.uid == path.of
+        if known and isinstance(item, Manifest) and path.number == store.newest("manifest", path.of)[0] + 1:
             _check_manifest(store, path, item)
+            events = (Event("configure", path.of, setting) for setting in item.settings if setting == item.id)
+            truth = truth._replace(history=(*truth.history, *events))
         if isinstance(item, Entry):
             truth = _count(after, path.of, truth)
     _check_store(after, truth)
@@ -358,8 +384,6 @@ def look(store: Store, record: Record) -> View:
     """What the objects under data/<uid>/ say."""
     uid, (_, newest) = record.uid, store.newest("manifest", record.uid)
     base = newest if isinstance(newest, Manifest) else NO_MANIFEST
-    if base.ended:
-        return ABSENT
     rows, number = set(base.rows), base.folded_to + 1
     while isinstance(entry := store.objects.get(log(uid, number)), Entry):
         if entry.ends:
@@ -398,15 +422,14 @@ def show(value: object) -> str:
         case Entry(kind, id_):
             return kind if kind == "empty" else f"{kind} {id_}"
         case Manifest():
-            return f"{value.id} (on {value.parent}; folds to {value.folded_to}; {', '.join(sorted(value.rows)) or 'no rows'})"
+            listed = ", ".join(sorted(value.rows)) or "no rows"
+            return f"{value.id} (on {value.parent}; folds to {value.folded_to}; {listed})"
         case Record():
             return f"{'created' if value.live else 'dropped'} {value.uid}"
         case Bucket():
             return value.status
         case Segment():
             return value.name
-        case Listing(numbers, newest, _):
-            return f"log {list(numbers)}, manifest {newest or 'none'}"
         case tuple():
             return "(" + ", ".join(show(part) for part in value) + ")" if value else "nothing"
         case None:

@@ -24,6 +24,7 @@ from neve.errors import (
 from neve.index.consistency import STRONG, Consistency
 from neve.index.database import Database
 from neve.index.entry import Write
+from neve.index.grace import GRACE
 from neve.index.records import Encryption, IndexConfig
 from neve.index.state import State
 from neve.segments.rows import Puts
@@ -212,20 +213,22 @@ class Client:
         self._see(name, state, begun_s, bounded_s is None, title, fresh_s)
         return state
 
-    def read_again(self, bucket: str, index: str, state: State) -> bool | None:
-        """Whether the very state of a token can be had; None where a fault hides the answer. Raises Violation."""
+    def read_again(self, bucket: str, index: str, state: State, seen_s: float) -> None:
+        """The very state that a token names, seen first at `seen_s`; raises Violation on another one."""
         try:
-            again = self.database.index(bucket, index).read_at(state.uid, state.manifest, state.position)
-        except (PageTokenInvalid, IndexNotFound):
-            self._count("token", "invalid")
-            return False
+            token = (state.uid, state.manifest, state.position, state.arrangement())
+            again = self.database.index(bucket, index).read_at(*token)
+        except (PageTokenInvalid, IndexNotFound) as error:
+            self._count("token", type(error).__name__)
+            if isinstance(error, PageTokenInvalid) and self._simulation.now_s - seen_s < GRACE.segments_s / 2:
+                raise Violation(f"the token of {bucket}/{index} did not hold: {error}") from error
+            return
         except NeveError as error:
             self._fault("token", error)
-            return None
+            return
         self._count("token", "found")
         if contents(again) != contents(state) or again.uid != state.uid or again.position != state.position:
             raise Violation(f"the token of {bucket}/{index} at {state.position} names another state now")
-        return True
 
     def read_bucket(self, bucket: str) -> None:
         begun_s = self._simulation.now_s
@@ -302,8 +305,15 @@ class Client:
                 self._observe(change, {name: None})
             case BucketNotFound():
                 self._observe(change, {bucket: None})
-            case IndexExists() | BucketExists():
+            case IndexExists() | BucketExists() if not self._rivals(change, name):
                 self._observe(change, {name: SOMETHING})
+
+    def _rivals(self, change: Change, name: str) -> bool:
+        """Whether someone else is about to create the name: who loses to him is refused, even if he fails later."""
+        return any(
+            other.values.get(name) is not None and other is not change and other.returned_s >= change.begun_s
+            for other in self._history.changes
+        )
 
     def _observe(self, change: Change, values: Mapping[str, str | None]) -> None:
         self._history.observe(f"answer to {change.name}", change.begun_s, self._simulation.now_s, values)

@@ -22,7 +22,10 @@ CREW = {
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One world. `stretch` multiplies all pauses; `short` is the share of pauses of seconds, the others last longer."""
+    """One world. `stretch` multiplies all pauses; `short` is the share of pauses of seconds, the others last longer.
+
+    `clocks_s`: how far the wall clocks of processes are off, at least and at most.
+    """
 
     faults: FaultPlan
     crew: dict[str, tuple[tuple[str, int], ...]]
@@ -30,6 +33,7 @@ class Setting:
     fold_entries: int = 4
     stretch: float = 1.0
     short: float = 0.7
+    clocks_s: tuple[float, float] = (-3600.0, 3600.0)
 
     def indexes(self) -> list[tuple[str, str]]:
         """The names of buckets and indexes that everybody uses."""

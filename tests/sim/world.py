@@ -125,7 +125,7 @@ class World:
 
     def _launch(self, name: str, left: list[int], duties: list[Duty], generation: int) -> None:
         """Start a process whose tasks do what is left of their shares, and start another one should it die."""
-        process = self.simulation.process(f"{name}.{generation}", self._random.uniform(-3600, 3600))
+        process = self.simulation.process(f"{name}.{generation}", self._random.uniform(*self._setting.clocks_s))
         clients: list[Client] = []
 
         def die() -> None:
@@ -222,11 +222,12 @@ class World:
     def _page(self, client: Client, random: Random) -> None:
         """Read, and some time later the very same state again."""
         bucket, index = random.choice(self._names)
+        seen_s = self.simulation.now_s
         state = client.read(bucket, index)
         if state is not None:
-            client.read_again(bucket, index, state)
+            client.read_again(bucket, index, state, seen_s)
             client.sleep(random.choice([10, 1000, 3000, 8000]))
-            client.read_again(bucket, index, state)
+            client.read_again(bucket, index, state, seen_s)
 
     def _fold(self, client: Client, random: Random) -> None:
         client.keep(lambda database: database.index(*random.choice(self._names)).fold(), "fold")

@@ -178,7 +178,7 @@ def test_tokens_fit_the_model() -> None:
     tokens = Tokens("0" * 32)
     assert len(tokens.of_cursor(Cursor(2**64 - 1, "é" * 512))) <= 2048
     assert len(tokens.of_name("n" * 63)) <= 512
-    assert len(tokens.of_position(Position("f" * 32, 2**62, 2**62, 1e10, 10**5))) <= 4096
+    assert len(tokens.of_position(Position("f" * 32, 2**62, 2**62, 2**64 - 1, 1e10, 10**5))) <= 4096
 
 
 @given(st.text(max_size=64), st.integers(0, 2**64 - 1), st.text(max_size=5))
@@ -202,7 +202,7 @@ def test_any_text_is_no_token(text: str) -> None:
 
 def test_every_change_of_a_token_is_seen() -> None:
     tokens = Tokens("a")
-    token = tokens.of_position(Position("uid", 1, 2, 3.0, 4), "q")
+    token = tokens.of_position(Position("uid", 1, 2, 5, 3.0, 4), "q")
     for place in range(len(token)):
         for other in "AB_":
             changed = token[:place] + other + token[place + 1 :]

@@ -11,6 +11,7 @@ import pytest
 from neve.compaction.collect import Collected, collect
 from neve.compaction.verify import Verified, verify
 from neve.errors import BucketNotFound, IndexNotFound, PageTokenInvalid
+from neve.index import entry as entries
 from neve.index import manifest as manifests
 from neve.index import paths
 from neve.index.database import Database
@@ -24,7 +25,7 @@ from neve.query.fetch import fetch
 from neve.segments.flat import pack, unpack
 from neve.segments.rows import Puts
 from neve.store.envelope import seal, unseal
-from neve.store.port import Delete, Get, Listed, Put, PutNew, Reply, Request, Store, body
+from neve.store.port import Delete, Listed, Put, PutNew, Reply, Request, Store
 from neve.testing.clock import ManualClock, ManualRuntime
 from neve.testing.objects import MemoryStore, Objects
 from neve.vectors.metric import Metric
@@ -162,11 +163,11 @@ class TestCollect:
         world.fold()
         world.collect(after_s=8)
         reader = world.process().index("b", "i")
-        again = reader.read_at(named.uid, named.manifest, named.position)
+        again = reader.read_at(named.uid, named.manifest, named.position, named.arrangement())
         assert (again.live_rows, again.digest()) == (2, named.digest())
         world.collect(after_s=3)
         with pytest.raises(PageTokenInvalid):
-            world.process().index("b", "i").read_at(named.uid, named.manifest, named.position)
+            world.process().index("b", "i").read_at(named.uid, named.manifest, named.position, named.arrangement())
 
     def test_manifests_stay_longer_and_the_newest_for_ever(self, world: World) -> None:
         for key in "ab":
@@ -400,13 +401,9 @@ class TestVerify:
         """The segments agree with their manifest, and yet the log says otherwise."""
         key = next(key for key in world.keys("log") if paths.number(key) == 3)
         state = world.state
-        other = Database.open(MemoryStore(Objects()), ManualRuntime(ManualClock()), GRACE)
-        other.create_bucket("b", Encryption(), {}, quota=9)
-        other.create_index("b", "i", CONFIG, {}, quota=9)
-        other.index("b", "i").write(lambda _: Write(Puts(("z",), np.ones((1, 2), np.float32), (b"{}",))))
-        uid = other.index("b", "i").read().uid
-        found = body(other.store.wave([Get(paths.log_entry(uid, 2))])[0])
-        assert found is not None
+        write_id = entries.decode(key, body_of(world, key), 3, CONFIG.dimension).write_id
+        other = Write(Puts(("z",), np.ones((1, CONFIG.dimension), np.float32), (b"{}",)))
+        found = entries.encode_writes([other], (), write_id)
         world.objects.apply(Put(key, found))
         assert (found_in(world), world.state.digest()) == ({"fold"}, state.digest())
 

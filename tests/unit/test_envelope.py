@@ -48,7 +48,10 @@ def test_layout_is_as_specified() -> None:
     body = seal({"id": "x"}, sections)
     first, second, _ = body.split(b"\n", 2)
     start = len(first) + len(second) + 2
-    assert orjson.loads(first) == {"neve": 1, "blake2b": hashlib.blake2b(body[56:], digest_size=16).hexdigest()}
+    assert orjson.loads(first) == {
+        "neve": 1,
+        "blake2b": hashlib.blake2b(b"1\n" + body[56:], digest_size=16).hexdigest(),
+    }
     assert len(first) + 1 == 56
     assert start % ALIGNMENT_BYTES == 0
     assert orjson.loads(second) == {"id": "x", "sections": {"one": ["<u8", [3], 0], "two": ["<f4", [2, 2], 64]}}
@@ -116,14 +119,25 @@ def test_first_lines_of_others_are_not_intact(body: bytes) -> None:
 )
 def test_nonsense_with_a_right_checksum_is_corrupt(second: bytes) -> None:
     payload = second + b"\n"
-    line = b'{"neve":1,"blake2b":"%s"}\n' % hashlib.blake2b(payload, digest_size=16).hexdigest().encode()
+    line = b'{"neve":1,"blake2b":"%s"}\n' % hashlib.blake2b(b"1\n" + payload, digest_size=16).hexdigest().encode()
     assert intact(line + payload)
     with pytest.raises(ObjectCorrupt, match="some/key"):
         unseal("some/key", line + payload)
 
 
 def test_a_newer_version_is_foreign_whatever_follows() -> None:
-    body = b'{"neve":12,"new":"members"}\n\x00\xff'
+    payload = b"\x00\xff"
+    digest = hashlib.blake2b(b"12\n" + payload, digest_size=16).hexdigest()
+    body = b'{"neve":12,"blake2b":"%s","new":"members"}\n' % digest.encode() + payload
     assert intact(body)
     with pytest.raises(StoreForeign, match="some/key is written in format 12; this version of neve reads up to 1"):
         unseal("some/key", body)
+
+
+def test_no_flipped_bit_passes() -> None:
+    """The version stands under the checksum too: one flipped bit makes a 1 a 0, 3, 5 or 9."""
+    body = seal({"id": "x"}, {"a": np.arange(3, dtype=np.uint8)})
+    for bit in range(8 * len(body)):
+        wrong = bytearray(body)
+        wrong[bit // 8] ^= 1 << bit % 8
+        assert not intact(bytes(wrong)), bit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -234,3 +235,12 @@ def test_the_package_exports_what_it_says() -> None:
     assert public - modules == {"client"}
     with pytest.raises(AttributeError, match="no attribute 'server'"):
         _ = neve.server
+
+
+def test_errors_survive_the_way_to_another_process() -> None:
+    with neve.client(store="memory://") as client:
+        with pytest.raises(client.exceptions.NotFoundException) as caught:
+            client.get_vector_bucket(vectorBucketName="absent")
+        copy = pickle.loads(pickle.dumps(caught.value))
+        assert type(copy) is client.exceptions.NotFoundException
+        assert (str(copy), copy.response) == (str(caught.value), caught.value.response)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 from neve.api import requests
 from neve.api.address import index_of
@@ -37,7 +38,7 @@ def query_vectors(context: Context, request: requests.QueryVectors) -> HitPage:
     digest = _digest(request, vector, condition)
     now_s = context.database.runtime.now().wall_s
     if request.next_token is None:
-        start = Position(state.record.uid, state.manifest, state.position, now_s, 0)
+        start = Position(state.record.uid, state.manifest, state.position, state.arrangement(), now_s, 0)
     else:
         start = context.tokens.position(request.next_token, "query", digest)
         if start.uid != state.record.uid or now_s - start.issued_s > TOKEN_LIFE_S:
@@ -91,8 +92,8 @@ def _searched(
     found = SearchId(start.uid, start.manifest, start.position, digest)
     hits = context.searches.get(found) if start.offset else None
     if hits is None:
-        if (state.manifest, state.position) != (start.manifest, start.position):
-            state = index.read_at(start.uid, start.manifest, start.position)
+        if start.offset:
+            state = index.read_at(start.uid, start.manifest, start.position, start.arrangement)
         hits = search(state, vector, k, condition)
         if len(hits.keys) > context.limits.query_page:
             context.searches.put(found, hits)
@@ -113,6 +114,6 @@ def _page(
     )
     next_token = None
     if stop < len(hits.keys):
-        onward = Position(start.uid, start.manifest, start.position, start.issued_s, stop)
+        onward = replace(start, offset=stop)
         next_token = context.tokens.of_position(onward, "query", digest)
     return HitPage(shown, state.record.config.metric, next_token)

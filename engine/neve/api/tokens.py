@@ -18,7 +18,7 @@ from neve.errors import PageTokenInvalid
 from neve.query.listing import Cursor
 
 _DIGEST_BYTES = 16
-_SEARCH = struct.Struct(">qqdI")  # manifest, position, issued, offset; the uid follows
+_SEARCH = struct.Struct(">qqQdI")  # manifest, position, arrangement, issued, offset; the uid follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class Position:
     uid: str
     manifest: int
     position: int
+    arrangement: int
     issued_s: float
     offset: int
 
@@ -57,14 +58,15 @@ class Tokens:
 
     def of_position(self, position: Position, *belonging: object) -> str:
         """The token of a query's next page."""
-        numbers = _SEARCH.pack(position.manifest, position.position, position.issued_s, position.offset)
+        numbers = _SEARCH.pack(
+            position.manifest, position.position, position.arrangement, position.issued_s, position.offset
+        )
         return self._seal(numbers + position.uid.encode(), belonging)
 
     def position(self, token: str, *belonging: object) -> Position:
         """Where the next page begins; raises PageTokenInvalid."""
         payload = self._unseal(token, belonging)
-        manifest, position, issued_s, offset = _SEARCH.unpack_from(payload)
-        return Position(payload[_SEARCH.size :].decode(), manifest, position, issued_s, offset)
+        return Position(payload[_SEARCH.size :].decode(), *_SEARCH.unpack_from(payload))
 
     def _seal(self, payload: bytes, belonging: Sequence[object]) -> str:
         return base64.urlsafe_b64encode(self._digest(payload, belonging) + payload).rstrip(b"=").decode()

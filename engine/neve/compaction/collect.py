@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from neve.errors import NeveError, ObjectGone
+from neve.errors import NeveError, ObjectGone, StoreUnavailable
 from neve.index import manifest as manifests
 from neve.index import paths
 from neve.index.chain import list_all
@@ -55,7 +55,9 @@ def _store_now_s(database: Database) -> float:
     create(store, database.runtime, PutNew(key, seal({"id": token})))
     entries = listed(store.wave([List(folder)])[0]).entries
     done(store.wave([Delete((key,))])[0])
-    return max(entry.modified_s for entry in entries)
+    if not entries:  # we slept between the two, and another collector has cleared the scratch folder
+        raise StoreUnavailable("the collector was too slow to learn the store's time")
+    return entries[0].modified_s
 
 
 class _Collector:
@@ -69,7 +71,7 @@ class _Collector:
     def scratch(self) -> None:
         """What self-tests and collectors that died have left."""
         entries = list_all(self._store, paths.SCRATCH)
-        self._delete([entry.key for entry in entries if self._age_s(entry) >= self._grace.segments_s])
+        self._delete([entry.key for entry in entries if self._age_s(entry) >= self._grace.manifests_s])
 
     def buckets(self) -> None:
         for chain in _chains(list_all(self._store, paths.BUCKETS)):
@@ -98,8 +100,19 @@ class _Collector:
             pair = _number(dropped) % 2 == 0 and _number(created) == _number(dropped) - 1
             if pair and self._age_s(dropped) >= self._grace.segments_s:
                 uid = dropped_uid(dropped.key, self._get(dropped.key))
-                keys = [entry.key for entry in list_all(self._store, paths.data_folder(uid))]
-                self.collected.dropped_indexes += bool(self._delete(keys))
+                self.collected.dropped_indexes += self._wipe(uid)
+
+    def _wipe(self, uid: str) -> bool:
+        """Delete an index: manifests before the log, and its first entry before the others.
+
+        So a log that still shows entries but no manifest and no first entry is known to be half wiped.
+        """
+        keys = [entry.key for entry in list_all(self._store, paths.data_folder(uid))]
+        log = [key for key in keys if key.startswith(paths.log_folder(uid))]
+        self._delete(key for key in keys if key not in set(log))
+        self._delete(key for key in log if key == paths.log_entry(uid, 1))
+        self._delete(log)
+        return bool(keys)
 
     def _index(self, record: IndexRecord) -> None:
         """One live index: log entries and segments superseded by the newest manifest that is older than the grace."""

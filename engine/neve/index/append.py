@@ -181,9 +181,10 @@ class Appender:
                 raise OutcomeUnknown(f"no manifest tells what became of entry {number}")
             key = paths.manifest(state.uid, base.number - 1)
             raw = body(self._store.wave([Get(key)])[0])
-            if raw is None:
+            before = None if raw is None else manifests.decode(key, raw)
+            if before is None or before.write_id != base.parent:
                 raise OutcomeUnknown(f"the manifest that folded entry {number} has been collected")
-            base = manifests.decode(key, raw)
+            base = before
 
     def _plug(self, state: State) -> None:
         """Fill the empty number above a state: no entry above it counts until it exists. 1 PUT."""

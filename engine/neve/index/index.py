@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from neve.errors import IndexNotFound, NeveError
+from neve.errors import IndexNotFound, NeveError, PageTokenInvalid
 from neve.index import paths
 from neve.index.append import Appender, Draft
 from neve.index.consistency import STRONG, Consistency
@@ -21,6 +21,10 @@ from neve.index.state import State
 from neve.runtime import Runtime, Signal
 from neve.store.create import create
 from neve.store.port import PutNew, Store
+
+COURTESY_S_MAX = 1.0
+"""Who has met another writer lately waits up to about one wave before its next entry: a winner knows the head at once,
+a loser has to learn it first, and would lose for ever."""
 
 
 @dataclass(slots=True)
@@ -48,6 +52,7 @@ class Index:
         self._under_way: _Flight | None = None
         self._boarding: _Flight | None = None
         self._folding = False
+        self._courtesy_s = 0.0
 
     def read(self, consistency: Consistency = STRONG) -> State:
         """The state of the index, no older than asked. Strong and warm: one wave of 3 small GETs while nobody writes.
@@ -61,16 +66,18 @@ class Index:
                 return known.state
         return self._fresh().state
 
-    def read_at(self, uid: str, manifest: int, position: int) -> State:
+    def read_at(self, uid: str, manifest: int, position: int, arrangement: int) -> State:
         """The very state that a page token names; raises PageTokenInvalid, IndexNotFound."""
         state = self._known_or_open().state
         if state.uid != uid:
             state = self.read()
         if state.uid != uid:
             raise IndexNotFound(f"{self._bucket}/{self._name}")
-        if state.position == position:
-            return state
-        return self._reader.read_at(state.record, manifest, position)
+        if (state.manifest, state.position) != (manifest, position):
+            state = self._reader.read_at(state.record, manifest, position)
+        if state.arrangement() != arrangement:  # an entry has been collected, and a late request took its place
+            raise PageTokenInvalid("the state that the page token names is gone")
+        return state
 
     def write(self, prepare: Callable[[IndexRecord], Write], invocation: str | None = None) -> None:
         """Commit what `prepare` makes for the index: all of it or nothing. Warm: one wave of 1 PUT and 2 GETs.
@@ -124,12 +131,17 @@ class Index:
     def _append(self, draft: Callable[[State], Draft | None]) -> None:
         """Append to the index that has the name now: knowledge of one that is gone is no reason to refuse."""
         before = self._known_or_open()
+        if self._courtesy_s:
+            self._runtime.sleep(self._runtime.uniform(0, self._courtesy_s))
+        begun = self._runtime.now()
         while True:
             try:
                 known = self._install(self._appender.append(before, draft))
                 break
             except IndexNotFound:
                 before = self._fresh()
+        rivals = known.state.uid == before.state.uid and known.state.position > before.state.position + 1
+        self._courtesy_s = min(begun.until(self._runtime.now()) / 2, COURTESY_S_MAX) if rivals else 0.0
         crossed = fold_is_due(known.state) and not fold_is_due(before.state)
         if crossed or fold_is_due(known.state, times=2):
             self._fold_soon()

@@ -188,13 +188,17 @@ class Reader:
         """
         uid, position = state.uid, state.position
         ahead = range(position + 2, position + 2 + LOOK_AHEAD)
-        requests: list[Request] = [List(paths.data_folder(uid), paths.log_entry(uid, position))]
+        # without a manifest the first entry stays: that it is there tells a log from a ghost in a wiped one
+        listed_after = position if state.manifest else 0
+        requests: list[Request] = [List(paths.data_folder(uid), paths.log_entry(uid, listed_after))]
         requests += [Get(paths.log_entry(uid, number)) for number in ahead]
         page, *replies = self._store.wave(requests)
         found = {number: body(reply) for number, reply in zip(ahead, replies, strict=True)}
         found[position + 1] = body(next_entry)
         tail = [self._entry(state.record, number, raw) for number, raw in sorted(found.items()) if raw is not None]
-        scan = self.scan(uid, position, listed(page))
+        scan = self.scan(uid, listed_after, listed(page))
+        if scan.manifest == 0 and 1 not in scan.log:
+            raise ObjectGone(f"the log of {uid} has been wiped")
         scan = Scan(scan.log | {entry.number for entry in tail}, scan.manifest)
         if scan.manifest < state.manifest:
             raise ObjectGone(f"the manifests of {uid} have been collected")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -93,6 +94,11 @@ class State:
         """Order-free digest of the live set; the same before and after a fold."""
         sums = (live_digest(p.rows.keys.hashes[p.live], p.rows.keys.positions[p.live]) for p in self.parts)
         return sum(sums) % 2**64
+
+    def arrangement(self) -> int:
+        """64-bit digest of what this state was read from: the manifest and each entry of the tail, by write id."""
+        ids = (self.base.write_id, *(entry.write_id for entry in self.tail))
+        return int.from_bytes(hashlib.blake2b("/".join(ids).encode(), digest_size=8).digest(), "big")
 
     def answered(self, invocation: str) -> bool:
         """Whether a call stands in the tail or the newest fold record: its repeat is not applied again."""

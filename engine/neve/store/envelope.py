@@ -1,6 +1,7 @@
 """The one frame of every object that neve writes: two lines of JSON, then binary sections.
 
-Line 1 is `{"neve":1,"blake2b":"<32 hex digits>"}`: the format's version, and the BLAKE2b-128 of all that follows.
+Line 1 is `{"neve":1,"blake2b":"<32 hex digits>"}`: the format's version, and the BLAKE2b-128 of that number in decimal,
+a newline, and all that follows the line.
 Line 2 is the object's own JSON, padded with spaces so that what follows starts at a multiple of 64 bytes.
 Its member `sections` maps a name to [numpy dtype, shape, offset]; offsets count from the first byte after line 2.
 A reader needs numpy and a JSON parser, and nothing else.
@@ -45,15 +46,15 @@ def seal(fields: Mapping[str, Any], sections: Mapping[str, np.ndarray] | None = 
     document = orjson.dumps({**fields, "sections": table} if table else fields)
     padding = b" " * (-(_SEAL_BYTES + len(document) + 1) % ALIGNMENT_BYTES)
     payload = b"".join((document, padding, b"\n", *chunks))
-    return _SEAL % (FORMAT_VERSION, _digest(payload)) + payload
+    return _SEAL % (FORMAT_VERSION, _digest(FORMAT_VERSION, payload)) + payload
 
 
 def intact(body: bytes) -> bool:
-    """Whether the bytes are whole and unchanged, as far as their checksum tells; a newer format counts as intact."""
+    """Whether the bytes are whole and unchanged, as far as their checksum tells; of any version of the format."""
     line, newline, payload = body.partition(b"\n")
     try:
         head = orjson.loads(line)
-        return bool(newline) and (head["neve"] > FORMAT_VERSION or head["blake2b"].encode() == _digest(payload))
+        return bool(newline) and head["blake2b"].encode() == _digest(head["neve"], payload)
     except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
         return False
 
@@ -81,5 +82,7 @@ def unseal(key: str, body: bytes) -> Envelope:
     return Envelope(fields, sections)
 
 
-def _digest(payload: bytes) -> bytes:
-    return hashlib.blake2b(payload, digest_size=16).hexdigest().encode()
+def _digest(version: int, payload: bytes) -> bytes:
+    digest = hashlib.blake2b(b"%d\n" % version, digest_size=16)
+    digest.update(payload)
+    return digest.hexdigest().encode()

@@ -44,7 +44,9 @@ def distance_bounds(
     products, and the rounding of the units (Higham, Accuracy and Stability of Numerical Algorithms, 3.1).
     """
     units, everything = directions.units, len(rows) * 4 > len(directions.units)
-    products = (units @ query.units[0])[rows] if everything else units[rows] @ query.units[0]
+    # not BLAS, whose threads spin for each other's sake on cores that serve other requests
+    products = np.einsum("ij,j->i", units if everything else units[rows], query.units[0])
+    products = products[rows] if everything else products
     slack = (units.shape[1] + 4) * 2.0**-23
     cosines = products.astype(np.float64)
     if metric is Metric.COSINE:

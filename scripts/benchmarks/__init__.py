@@ -1,0 +1,1 @@
+"""Suites of measurements: one module each, with `run(stand) -> list[Figure]`."""

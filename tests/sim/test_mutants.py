@@ -1,0 +1,38 @@
+"""Every mutant of the protocol is caught, by what leaves the real protocol unharmed."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.sim import directed
+from tests.sim.mutants import MUTANTS, Mutant
+
+SCENARIOS = (
+    directed.writer_asleep_within_its_wave,
+    directed.writer_beside_a_collector_with_a_fast_clock,
+    directed.reader_arriving_during_a_wave,
+    directed.collector_asleep_beside_another,
+    directed.read_back_with_a_flipped_version_digit,
+    directed.old_work_on_a_new_manifest,
+    directed.index_dropped_and_made_again_under_a_writer,
+    directed.index_forgotten_by_all_but_a_writer,
+    directed.token_of_collected_entries,
+    directed.ghost_of_a_folded_entry,
+    directed.index_made_while_collected,
+)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
+def test_the_mutant_is_caught(mutant: Mutant) -> None:
+    mutant.scenario()
+    with mutant.alive(), pytest.raises(AssertionError):
+        mutant.scenario()
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+def test_the_protocol_survives(scenario: object) -> None:
+    scenario()  # type: ignore[operator]
+
+
+def test_design_names_ten() -> None:
+    assert len({mutant.name for mutant in MUTANTS}) == 10
