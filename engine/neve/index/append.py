@@ -123,7 +123,7 @@ class Appender:
             superseded = any(body(probe) is not None for probe in probes)
         except StoreError:
             return False
-        return not superseded and sent.until(self._runtime.now()) <= self._grace.wave_s
+        return not superseded and self._is_young(sent)
 
     def _acknowledged(self, state: State, number: int, draft: Draft) -> State:
         if state.dropped_at is not None:
@@ -142,9 +142,9 @@ class Appender:
                 state = self._reader.follow(known)
                 if ended and state.dropped_at is None:  # the drop was there before: its log has been wiped since
                     raise ObjectGone(f"the log of {known.record.path} has been wiped")
-                if state.dropped_at is not None and state.dropped_at < number:
-                    raise IndexNotFound(state.record.path)
-                if sent.until(self._runtime.now()) > self._grace.wave_s:
+                if state.dropped_at is not None and state.base.folded_to < number:
+                    self._judge_dropped(state, number, ended=ended, young=self._is_young(created))
+                if not self._is_young(sent):
                     continue
                 if state.base.folded_to >= number:
                     self._find_folded(state, number, draft, settled=created is not None)
@@ -155,13 +155,27 @@ class Appender:
                 self._plug(state)
         except ObjectGone as error:
             wiped = body(self._store.wave([self._probes(known)[1]])[0]) is not None
-            young = created is not None and created.until(self._runtime.now()) <= self._grace.wave_s
-            if wiped and young:  # data go a grace period after the drop, so the create came after it
+            if wiped and self._is_young(created):  # data go a grace period after the drop, so the create came after it
                 raise IndexNotFound(known.record.path) from error
             raise OutcomeUnknown(f"entry {number} was created, and its log has been collected") from error
         except StoreError as error:
             raise OutcomeUnknown(f"entry {number} was created, but not confirmed: {error}") from error
         raise OutcomeUnknown(f"entry {number} was created, but the log below it could not be completed")
+
+    def _is_young(self, sent: Instant | None) -> bool:
+        return sent is not None and sent.until(self._runtime.now()) <= self._grace.wave_s
+
+    def _judge_dropped(self, state: State, number: int, *, ended: bool, young: bool) -> None:
+        """What a drop in the log says of our entry; raises unless it stands or is the drop itself.
+
+        Once the catalog knows of the drop (`ended`) the log may be half wiped, and late requests may stand in it. Who
+        created an entry just now knows that it came after a drop below it; nothing else can be told.
+        """
+        dropped_at = state.dropped_at or 0
+        if dropped_at < number and (young or not ended):
+            raise IndexNotFound(state.record.path)
+        if ended and not (young and dropped_at == number):
+            raise OutcomeUnknown(f"the index was dropped while entry {number} was under way")
 
     def _find_in_tail(self, state: State, number: int, draft: Draft) -> None:
         ids = {entry.number: entry.write_id for entry in state.tail}

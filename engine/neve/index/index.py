@@ -22,9 +22,10 @@ from neve.runtime import Runtime, Signal
 from neve.store.create import create
 from neve.store.port import PutNew, Store
 
-COURTESY_S_MAX = 1.0
-"""Who has met another writer lately waits up to about one wave before its next entry: a winner knows the head at once,
-a loser has to learn it first, and would lose for ever."""
+COURTESY_S_MIN, COURTESY_S_MAX = 0.001, 1.0
+COURTESY_FADING = 0.9
+"""Who has met another writer pauses up to about one wave before each entry, less with each that met none: a winner
+knows the head at once, a loser has to learn it first, and would lose for ever."""
 
 
 @dataclass(slots=True)
@@ -52,6 +53,7 @@ class Index:
         self._under_way: _Flight | None = None
         self._boarding: _Flight | None = None
         self._folding = False
+        self._append_s = 0.0
         self._courtesy_s = 0.0
 
     def read(self, consistency: Consistency = STRONG) -> State:
@@ -131,7 +133,7 @@ class Index:
     def _append(self, draft: Callable[[State], Draft | None]) -> None:
         """Append to the index that has the name now: knowledge of one that is gone is no reason to refuse."""
         before = self._known_or_open()
-        if self._courtesy_s:
+        if self._courtesy_s > COURTESY_S_MIN:
             self._runtime.sleep(self._runtime.uniform(0, self._courtesy_s))
         begun = self._runtime.now()
         while True:
@@ -140,8 +142,11 @@ class Index:
                 break
             except IndexNotFound:
                 before = self._fresh()
-        rivals = known.state.uid == before.state.uid and known.state.position > before.state.position + 1
-        self._courtesy_s = min(begun.until(self._runtime.now()) / 2, COURTESY_S_MAX) if rivals else 0.0
+        took_s = begun.until(self._runtime.now())
+        if known.state.uid == before.state.uid and known.state.position > before.state.position + 1:
+            self._courtesy_s = min(self._append_s or took_s, COURTESY_S_MAX)
+        else:
+            self._append_s, self._courtesy_s = took_s, self._courtesy_s * COURTESY_FADING
         crossed = fold_is_due(known.state) and not fold_is_due(before.state)
         if crossed or fold_is_due(known.state, times=2):
             self._fold_soon()
