@@ -39,6 +39,8 @@ from neve.store.port import (
 REQUEST_TIMEOUT = timedelta(seconds=30)
 CONNECT_TIMEOUT = timedelta(seconds=5)
 CONCURRENT_REQUESTS_MAX = 64
+_METADATA_SERVICE = "169.254.169.254"
+"""Where a machine's role is asked for, last of all: an error from there means that no other credentials were found."""
 _DENIED = (PermissionDeniedError, UnauthenticatedError)
 
 
@@ -146,6 +148,10 @@ def _store_error(request: Request, error: Exception) -> StoreError:
     if isinstance(error, _DENIED):
         return StoreDenied(
             f"the store refuses {type(request).__name__} of {name}: check its credentials and permissions"
+        )
+    if _METADATA_SERVICE in str(error):
+        return StoreDenied(
+            "the store has no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run with a role"
         )
     return StoreUnavailable(f"{type(request).__name__} of {name} failed: {_first_line(error)}")
 
