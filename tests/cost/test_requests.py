@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from neve.errors import IndexNotFound
 from neve.index import paths
 from neve.index.consistency import Consistency
+from neve.index.records import encode_created
 from neve.query.search import search
-from neve.store.port import Delete
+from neve.store.port import Delete, PutNew
 from tests.cost.world import DIMENSION, Process, World
 
 PROBES = ("Get", "Get", "Get")
@@ -104,6 +107,19 @@ def test_absence_is_asked_anew_each_time(world: World) -> None:
 def test_delete_index_is_a_log_entry_and_a_catalog_record(warm: Process) -> None:
     warm.database.delete_index("library", "books")
     assert warm.waves() == [("PutNew", "Get", "Get"), ("PutNew",)]
+
+
+def test_listing_neither_shows_nor_ends_an_announcement(world: World) -> None:
+    """An index that its creator has announced and not opened: who lists only reads, who creates ends it."""
+    announced = replace(world.first.index.read().record, name="maps", uid="0" * 32)
+    key = paths.catalog_record("library", "maps", 1)
+    world.objects.wave([PutNew(key, encode_created(announced, "1" * 32))])
+    process = world.process()
+    assert [record.name for record in process.database.list_indexes("library", "", "", 10)[0]] == ["books"]
+    assert not any(verb in ("PutNew", "Put", "Delete") for wave in process.waves() for verb in wave)
+    made = process.database.create_index("library", "maps", announced.config, {}, quota=10)
+    assert made.seq == 3
+    assert [record.name for record in process.database.list_indexes("library", "", "", 10)[0]] == ["books", "maps"]
 
 
 def test_readers_at_once_share_waves(warm: Process) -> None:

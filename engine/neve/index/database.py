@@ -307,7 +307,9 @@ class Database:
             raw = body(first)
             if raw is not None:
                 return unseal(paths.log_entry(record.uid, 1), raw).fields.get("kind") == Kind.OPEN
-        return self._is_alive(paths.catalog_record(record.bucket, record.name, record.seq))
+        with suppress(IndexNotFound):
+            return self.index(record.bucket, record.name).read().uid == record.uid
+        return False
 
     def _live_index_keys(self, folder: str, after: str = "", prefix: str = "") -> Iterator[str]:
         return (key for key in self._newest_keys(folder, after, prefix) if (paths.number(key) or 0) % 2 == 1)
