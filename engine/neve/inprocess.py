@@ -4,7 +4,8 @@
         vectors.create_vector_bucket(vectorBucketName="library")
 
 NumPy vectors may stand wherever a list of floats does. One keyword more than boto3's, on every operation:
-`neve={"consistency": "bounded;seconds=5"}`, the options that HTTP requests carry in `x-neve-*` headers.
+`neve={"consistency": "bounded;seconds=5", "recall": 0.99, "explain": True}`, the options that HTTP requests carry in
+`x-neve-*` headers. What HTTP answers add in such headers is the member `neve` of an answer.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from typing import Any, TypeAlias
 from neve.api.document import dump_json, parse_json
 from neve.api.faults import Fault, fault
 from neve.api.limits import LIMITS
-from neve.api.options import CallOptions, parse_consistency
-from neve.api.render import Style, to_json
+from neve.api.options import OPTIONS, CallOptions, call_options
+from neve.api.render import Style, extras, to_json
 from neve.api.service import Identity, Service
 from neve.errors import NeveError, ValidationFailed
-from neve.index.consistency import STRONG
 from neve.index.database import Database
 from neve.runtime import SystemRuntime
 from neve.store.connect import connect
+from neve.store.tiers import Tiers, parse_size
 
 __all__ = ["Client", "ClientError", "PageIterator", "Paginator", "ParamValidationError", "client"]
 
@@ -189,6 +190,15 @@ class Client:
     def untag_resource(self, **members: Any) -> Members:
         return self._call("UntagResource", members)
 
+    def configure_index(self, **members: Any) -> Members:
+        return self._call("ConfigureIndex", members)
+
+    def measure_recall(self, **members: Any) -> Members:
+        return self._call("MeasureRecall", members)
+
+    def warm_index(self, **members: Any) -> Members:
+        return self._call("WarmIndex", members)
+
     def can_paginate(self, operation_name: str) -> bool:
         """Whether an operation, by its method's name, has a paginator."""
         return operation_name in _PAGINATED
@@ -211,7 +221,9 @@ class Client:
             result = self._service.call(operation, _with_documents(members), _call_options(extension))
         except Exception as error:
             raise self._client_error(fault(error), operation, request_id) from error
-        return {**to_json(result, _PYTHON), "ResponseMetadata": _response_metadata(request_id, 200)}
+        answer = {**to_json(result, _PYTHON), "ResponseMetadata": _response_metadata(request_id, 200)}
+        added = extras(result)
+        return {**answer, "neve": added} if added else answer
 
     def _client_error(self, found: Fault, operation: str, request_id: str) -> ClientError:
         message = found.message or ""
@@ -321,21 +333,32 @@ _PAGINATED: Mapping[str, tuple[str, str | None]] = MappingProxyType(
 )
 
 
-def client(store: str, *, region: str = "us-east-1", account: str = "000000000000", limits: str = "aws") -> Client:
+def client(
+    store: str,
+    *,
+    region: str = "us-east-1",
+    account: str = "000000000000",
+    limits: str = "aws",
+    memory: str = "1GiB",
+    disk: str = "",
+    disk_size: str = "10GiB",
+) -> Client:
     """A client on the store of a URL: memory://, file:///path, or s3://bucket[/prefix][?endpoint=URL&region=NAME].
 
-    `region` and `account` make the ARNs; `limits` is "aws" (the service's) or "wide". Raises ValueError for another
-    profile, StoreUnfit, StoreForeign, StoreDenied, StoreUnavailable.
+    `region` and `account` make the ARNs; `limits` is "aws" (the service's) or "wide". So much `memory` holds blocks of
+    segments, and `disk_size` of the local folder `disk`, which processes may share, unless that is "".
+    Raises ValueError for another profile or size, StoreUnfit, StoreForeign, StoreDenied, StoreUnavailable.
     """
     if limits not in LIMITS:
         raise ValueError(f"limits must be one of {', '.join(LIMITS)}")
+    tiers = Tiers(parse_size(memory), disk, parse_size(disk_size))
     runtime = SystemRuntime()
     try:
-        database = Database.open(connect(store), runtime)
+        database = Database.open(connect(store), runtime, blocks=tiers.open(runtime))
     except BaseException:
         runtime.close()
         raise
-    return Client(Service(database, Identity(region, account), LIMITS[limits]), runtime.close)
+    return Client(Service(database, Identity(region, account), LIMITS[limits]), database.close)
 
 
 def _response_metadata(request_id: str, status: int) -> Members:
@@ -345,10 +368,9 @@ def _response_metadata(request_id: str, status: int) -> Members:
 def _call_options(extension: object) -> CallOptions:
     if extension is None:
         return CallOptions()
-    if not isinstance(extension, Mapping) or set(extension) - {"consistency"}:
-        raise ValidationFailed("neve must be a dict; its only member is consistency")
-    asked = extension.get("consistency")
-    return CallOptions(consistency=STRONG if asked is None else parse_consistency(str(asked)))
+    if not isinstance(extension, Mapping) or set(extension) - set(OPTIONS):
+        raise ValidationFailed(f"neve must be a dict; its members are {', '.join(OPTIONS)}")
+    return call_options({name: str(value) for name, value in extension.items() if value is not None})
 
 
 def _with_documents(members: Members) -> Members:

@@ -1,7 +1,9 @@
 """Measures the engine on this machine and prints a table. Every number is measured in the run that prints it.
 
 Suites: ingest (the Debian set, or the sample without it, into a folder and into MinIO), query (exact, over HTTP and
-in process, and its recall), writers (independent processes that share an index), wave (requests asked of the store).
+in process, and its recall), writers (independent processes that share an index), wave (requests asked of the store),
+search (posting lists on the prose and Debian sets, cold behind a store with S3's delays and warm, beside LanceDB and
+infino, which a first run installs; what was built is kept in NEVE_CACHE).
 """
 
 from __future__ import annotations
@@ -18,13 +20,13 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from scripts.benchmarks import ingest, query, wave, writers
+from scripts.benchmarks import ingest, query, search, wave, writers
 from scripts.benchmarks.figure import Figure
 from scripts.benchmarks.stand import Stand, stand
 from tests.servers.tools import ROOT
 
 SUITES: dict[str, Callable[[Stand], list[Figure]]] = {
-    module.SUITE: module.run for module in (wave, writers, query, ingest)
+    module.SUITE: module.run for module in (wave, writers, query, ingest, search)
 }
 
 
@@ -33,7 +35,7 @@ def main() -> None:
         prog="scripts/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--suite", action="append", choices=SUITES, help="run this suite only; may be repeated")
-    parser.add_argument("--quick", action="store_true", help="a smoke test of two minutes: figures not worth quoting")
+    parser.add_argument("--quick", action="store_true", help="a smoke test of minutes: figures not worth quoting")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # a polite kill ends the servers too
@@ -60,15 +62,22 @@ def run_suite(name: str, ready: Stand) -> list[Figure]:
 
 def show(figures: Sequence[Figure]) -> None:
     """One row for all figures of a suite that depend on the same."""
-    table = Table("suite", "depends on", "figures", title="Measured on this machine, just now")
-    rows: dict[tuple[str, str], list[str]] = {}
+    table = Table("suite", "engine", "depends on", "figures", title="Measured on this machine, just now")
+    rows: dict[tuple[str, str, str], list[str]] = {}
     for figure in figures:
         params = ", ".join(f"{name} {value}" for name, value in figure.params.items())
-        told = f"{figure.figure} [bold]{figure.value:,.4g}[/] {figure.unit}".rstrip()
-        rows.setdefault((figure.suite, params), []).append(told)
-    for (suite, params), told in rows.items():
-        table.add_row(suite, params, "\n".join(told))
+        rows.setdefault((figure.suite, figure.engine, params), []).append(told(figure))
+    for row, lines in rows.items():
+        table.add_row(*row, "\n".join(lines))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def told(figure: Figure) -> str:
+    """A figure, and its target where it has one: green when it is reached."""
+    value = f"{figure.figure} [bold]{figure.value:,.4g}[/] {figure.unit}".rstrip()
+    if figure.target is None:
+        return value
+    return f"{value} [{'green' if figure.target.reached(figure.value) else 'red'}]({figure.target})[/]"
 
 
 if __name__ == "__main__":

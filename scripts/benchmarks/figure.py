@@ -11,6 +11,20 @@ Param = str | int | float
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """What a figure is to reach."""
+
+    limit: float
+    at_least: bool = False
+
+    def reached(self, value: float) -> bool:
+        return value >= self.limit if self.at_least else value <= self.limit
+
+    def __str__(self) -> str:
+        return f"{'≥' if self.at_least else '≤'} {self.limit:,g}"
+
+
+@dataclass(frozen=True, slots=True)
 class Figure:
     """One number, measured in this run; `params` are what it depends on."""
 
@@ -20,6 +34,7 @@ class Figure:
     unit: str
     params: Mapping[str, Param] = field(default_factory=dict)
     engine: str = "neve"
+    target: Target | None = None
 
 
 def percentiles(suite: str, figure: str, seconds: Sequence[float], params: Mapping[str, Param]) -> list[Figure]:

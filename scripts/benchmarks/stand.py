@@ -29,6 +29,9 @@ class Stand:
     corpus: Corpus
     scratch: Path
     minio: ObjectStore | None
+    user: Credentials
+    data: Path | None
+    """The folder of the big sets, where there is one."""
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def folder(self) -> str:
@@ -64,4 +67,4 @@ def stand(quick: bool, data: Path | None) -> Iterator[Stand]:
             server = stack.enter_context(minio(command(scratch / "minio", port), port, user))
         except Unavailable as error:
             print(f"NOT MEASURED: MinIO: {error}", file=sys.stderr)
-        yield Stand(quick, corpus.head(QUICK_ROWS) if quick else corpus, scratch, server)
+        yield Stand(quick, corpus.head(QUICK_ROWS) if quick else corpus, scratch, server, user, data)

@@ -110,14 +110,18 @@ class Truth:
 
 def debian_or_sample(folder: Path) -> Corpus:
     """The Debian set where the folder has it, else the sample of WordNet."""
-    if not (folder / "debian.parquet").is_file():
-        return _sample(folder)
+    return shared_set(folder, "debian") if (folder / "debian.parquet").is_file() else _sample(folder)
+
+
+def shared_set(folder: Path, name: str) -> Corpus:
+    """A big set, "debian" or "prose", of the folder that has them."""
     data = _module(folder / "load.py")
-    keys, vectors, metadata = data.load("debian")
-    origins, _, queries = data.load_queries("debian")
-    filters = data.load_filters("debian")
-    kept = _kept((folder / "README.md").read_text(), "debian")
-    return Corpus("debian", keys, vectors, metadata, data.NON_FILTERABLE["debian"], filters, origins, queries, kept)
+    keys, vectors, metadata = data.load(name)
+    origins, _, queries = data.load_queries(name)
+    kept = _kept((folder / "README.md").read_text(), name)
+    return Corpus(
+        name, keys, vectors, metadata, data.NON_FILTERABLE[name], data.load_filters(name), origins, queries, kept
+    )
 
 
 def _sample(folder: Path) -> Corpus:

@@ -11,9 +11,9 @@ from neve.errors import IndexNotFound
 from neve.index import paths
 from neve.index.consistency import Consistency
 from neve.index.records import encode_created
-from neve.query.search import search
 from neve.store.port import Delete, PutNew
 from tests.cost.world import DIMENSION, Process, World
+from tests.reading import nearest_keys
 
 PROBES = ("Get", "Get", "Get")
 
@@ -151,8 +151,7 @@ def test_opening_is_bounded_by_the_rows_and_not_by_the_history(world: World) -> 
     assert state.live_rows == keys
     assert len(state.tail) <= 64
     assert len(state.segments) <= keys / 2_500 + 8
-    hits = search(state, np.ones(DIMENSION, np.float32), 10, None)
-    assert len(hits.keys) == 10
+    assert len(nearest_keys(cold.database, state, np.ones(DIMENSION, np.float32), 10)) == 10
     bill = cold.store.new_bill()
     assert len(bill.waves) <= 3
     assert bill.requests <= 4 + len(state.tail) + len(state.segments)

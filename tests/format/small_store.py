@@ -10,12 +10,12 @@ import numpy as np
 from neve.index.database import Database
 from neve.index.entry import Write
 from neve.index.records import Encryption, IndexConfig
-from neve.query.listing import list_rows
 from neve.segments.rows import Puts
 from neve.store.port import Get, Reply, Request, Store
 from neve.testing.clock import ManualClock, ManualRuntime
 from neve.testing.objects import MemoryStore, Objects
 from neve.vectors.metric import Metric
+from tests.reading import everything
 
 CONFIG = IndexConfig(3, Metric.EUCLIDEAN, ("text",), Encryption())
 
@@ -55,7 +55,7 @@ def content(store: Store) -> tuple[Any, ...]:
     """All that a client could learn."""
     one = database(store)
     state = one.index("library", "books").read()
-    rows, _ = list_rows(state, None, 1000, 0, 1)
+    rows = everything(one, state)
     return (
         one.identity,
         one.list_buckets("", "", 9),

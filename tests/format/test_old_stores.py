@@ -17,13 +17,13 @@ from neve.index.database import Database
 from neve.index.entry import Write
 from neve.index.state import State
 from neve.query.fetch import Row, fetch
-from neve.query.listing import list_rows
-from neve.query.search import search
+from neve.query.search import Query
 from neve.runtime import SystemRuntime
 from neve.segments.rows import Puts
 from neve.store.folder import FolderStore
 from neve.vectors.metric import Metric
 from tests.format.write_fixture import write_fixture
+from tests.reading import everything, nearest, session
 
 VERSIONS = ("v1",)
 NAMES = ("again", "books", "shapes")
@@ -75,10 +75,9 @@ def test_content_is_exactly_what_was_written(database: Database, expected: Mappi
     state, content = database.index("library", name).read(), expected["indexes"][name]
     assert state.tags == content["tags"]
     assert state.live_rows == len(content["rows"])
-    listed, cursor = list_rows(state, None, 10_000, 0, 1)
-    assert (by_key(listed), cursor) == (content["rows"], None)
-    assert by_key(fetch(state, [*content["rows"], "key-006", "key-9999"])) == content["rows"]
-    assert_nearest(state, content["rows"])
+    assert by_key(everything(database, state)) == content["rows"]
+    assert by_key(fetch(session(database), state, [*content["rows"], "key-006", "key-9999"])) == content["rows"]
+    assert_nearest(database, state, content["rows"])
 
 
 def test_the_fixture_exercises_the_format(database: Database) -> None:
@@ -99,8 +98,9 @@ def test_it_is_whole(database: Database) -> None:
 
 def test_hints_are_dispensable(folder: Path, expected: Mapping[str, Any]) -> None:
     shutil.rmtree(folder / "hints")
-    state = Database.open(FolderStore(folder), SystemRuntime()).index("library", "books").read()
-    assert by_key(list_rows(state, None, 10_000, 0, 1)[0]) == expected["indexes"]["books"]["rows"]
+    database = Database.open(FolderStore(folder), SystemRuntime())
+    state = database.index("library", "books").read()
+    assert by_key(everything(database, state)) == expected["indexes"]["books"]["rows"]
 
 
 def test_this_version_goes_on_from_there(database: Database, folder: Path, expected: Mapping[str, Any]) -> None:
@@ -110,7 +110,7 @@ def test_this_version_goes_on_from_there(database: Database, folder: Path, expec
     index.fold()
     rows |= {"key-022": [[0.5] * 4, {}], "fresh": [[0.5] * 4, {"a": 1}]}
     again = Database.open(FolderStore(folder), SystemRuntime())
-    assert by_key(list_rows(again.index("library", "books").read(), None, 10_000, 0, 1)[0]) == rows
+    assert by_key(everything(again, again.index("library", "books").read())) == rows
     assert verify(again).findings == []
 
 
@@ -124,7 +124,7 @@ def by_key(rows: list[Row]) -> dict[str, list[Any]]:
     return {row.key: [row.vector.tolist(), orjson.loads(row.metadata)] for row in rows}
 
 
-def assert_nearest(state: State, rows: Mapping[str, Any]) -> None:
+def assert_nearest(database: Database, state: State, rows: Mapping[str, Any]) -> None:
     """The nearest by the search are the nearest by the definition of the metric, in doubles."""
     asked = np.array([1.0, -2.0, 0.5, 3.0][: state.config.dimension])
     vectors = np.array([vector for vector, _ in rows.values()])
@@ -132,7 +132,8 @@ def assert_nearest(state: State, rows: Mapping[str, Any]) -> None:
         distances = 1 - vectors @ asked / (np.linalg.norm(vectors, axis=1) * np.linalg.norm(asked))
     else:
         distances = ((vectors - asked) ** 2).sum(axis=1)
-    hits = search(state, asked.astype(np.float32), 10, None)
-    np.testing.assert_allclose(hits.distances, np.sort(distances)[:10], atol=1e-6)
+    hits = nearest(database, state, Query(asked.astype(np.float32), 10))
+    found = [distance for _, distance, _ in hits]
+    np.testing.assert_allclose(found, np.sort(distances)[:10], atol=1e-6)
     by_name = dict(zip(rows, distances.tolist(), strict=True))
-    np.testing.assert_allclose([by_name[key] for key in hits.keys], hits.distances, atol=1e-6)
+    np.testing.assert_allclose([by_name[key] for key, _, _ in hits], found, atol=1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import orjson
@@ -18,14 +19,16 @@ from neve.index.entry import Write
 from neve.index.records import Encryption, IndexConfig
 from neve.index.state import State
 from neve.query.fetch import fetch
-from neve.query.listing import list_rows
-from neve.query.search import search
+from neve.query.listing import Page, list_rows
+from neve.query.search import Query
+from neve.query.session import Session
 from neve.segments.rows import Puts
 from neve.testing.clock import ManualClock, ManualRuntime
 from neve.testing.objects import MemoryStore, Objects
 from neve.testing.reference import ReferenceIndex, meets
 from neve.testing.strategies import HUGE, crowds, filters, keys, metadata, vectors
 from neve.vectors.metric import Metric
+from tests.reading import nearest, session
 
 DIMENSION = 3
 FILTER_CONSTRAINTS_MAX = 100
@@ -51,6 +54,12 @@ class Machine(RuleBasedStateMachine):
 
     def state(self, process: int) -> State:
         return self.processes[process][0].index("shelf", "books").read()
+
+    def session(self, process: int) -> Session:
+        return session(self.processes[process][0])
+
+    def hits(self, process: int, query: Query) -> list[tuple[str, float, bytes]]:
+        return nearest(self.processes[process][0], self.state(process), query)
 
     @initialize()
     def make(self) -> None:
@@ -81,7 +90,7 @@ class Machine(RuleBasedStateMachine):
         wanted = data.draw(
             st.lists(st.one_of(keys(), st.sampled_from([*sorted(self.reference.keys()), "x"])), min_size=1)
         )
-        found = {row.key: row for row in fetch(self.state(process), wanted)}
+        found = {row.key: row for row in fetch(self.session(process), self.state(process), wanted)}
         expected = self.reference.get(wanted)
         assert found.keys() == expected.keys()
         for key, row in found.items():
@@ -92,8 +101,8 @@ class Machine(RuleBasedStateMachine):
     def query(self, data: st.DataObject, process: int, k: int) -> None:
         near, far = vectors(DIMENSION, self.metric), vectors(DIMENSION, self.metric, bound=HUGE)
         vector = data.draw(st.one_of(near, near, far), label="query")
-        hits = search(self.state(process), vector, k, None)
-        self.reference.check_hits(vector, k, list(zip(hits.keys, map(float, hits.distances), strict=True)))
+        hits = self.hits(process, Query(vector, k))
+        self.reference.check_hits(vector, k, [(key, distance) for key, distance, _ in hits])
 
     @rule(data=st.data(), process=st.integers(0, 1), document=filters(), k=st.sampled_from([1, 3, 100]))
     def query_with_a_filter(self, data: st.DataObject, process: int, document: dict[str, object], k: int) -> None:
@@ -103,19 +112,20 @@ class Machine(RuleBasedStateMachine):
         def wanted(values: Mapping[str, object]) -> bool:
             return meets(document, values)
 
-        hits = search(self.state(process), vector, k, condition)
-        self.reference.check_hits(vector, k, list(zip(hits.keys, map(float, hits.distances), strict=True)), wanted)
-        for key, raw in zip(hits.keys, hits.metadata, strict=True):
+        hits = self.hits(process, Query(vector, k, condition))
+        self.reference.check_hits(vector, k, [(key, distance) for key, distance, _ in hits], wanted)
+        for key, _, raw in hits:
             assert orjson.loads(raw) == self.reference.rows[key].metadata
 
     @rule(process=st.integers(0, 1), limit=st.sampled_from([1, 3, 1000]), segments=st.sampled_from([1, 2, 16]))
     def list_in_pages(self, process: int, limit: int, segments: int) -> None:
         listed: list[str] = []
         for segment in range(segments):
-            rows, cursor = list_rows(self.state(process), None, limit, segment, segments)
+            page = Page(limit, None, segment, segments)
+            rows, cursor = list_rows(self.session(process), self.state(process), page)
             listed += [row.key for row in rows]
             while cursor is not None:
-                rows, cursor = list_rows(self.state(process), cursor, limit, segment, segments)
+                rows, cursor = list_rows(self.session(process), self.state(process), replace(page, after=cursor))
                 assert rows, "a cursor promises more"
                 listed += [row.key for row in rows]
         assert sorted(listed) == sorted(self.reference.keys())

@@ -17,6 +17,7 @@ from neve.errors import (
     IndexExists,
     IndexNotFound,
     NeveError,
+    ObjectGone,
     OutcomeUnknown,
     PageTokenInvalid,
     Refused,
@@ -27,9 +28,11 @@ from neve.index.entry import Write
 from neve.index.grace import GRACE
 from neve.index.records import Encryption, IndexConfig
 from neve.index.state import State
+from neve.query.search import Query
 from neve.segments.rows import Puts
 from neve.testing.simulation import Process, Simulation
 from neve.vectors.metric import Metric
+from tests.reading import everything, nearest
 from tests.sim.history import SOMETHING, Change, History, Outcome, Violation
 
 KEYS = tuple(f"k{number}" for number in range(6))
@@ -73,15 +76,16 @@ def registers(bucket: str, index: str) -> dict[str, str | None]:
     return {name: None, f"{name}#tags": None, **{f"{name}:{key}": None for key in KEYS}}
 
 
-def contents(state: State) -> dict[str, str]:
-    """Key → value of the live rows of a state; raises Violation where a key lives twice."""
-    found: dict[str, str] = {}
-    for part in state.parts:
-        for row in np.flatnonzero(part.live).tolist():
-            key = part.rows.keys.keys[row].decode()
-            if key in found:
-                raise Violation(f"{key} lives twice in one state")
-            found[key] = orjson.loads(part.rows.metadata[row])["v"]
+def contents(database: Database, state: State) -> dict[str, str]:
+    """Key → value of the live rows of a state; raises Violation where a key lives twice, or a search lacks one."""
+    rows = everything(database, state)
+    found = {row.key: orjson.loads(row.metadata)["v"] for row in rows}
+    if len(found) != len(rows):
+        raise Violation(f"a key lives twice in one state: {[row.key for row in rows]}")
+    if state.compacted:
+        hits = nearest(database, state, Query(np.ones(CONFIG.dimension, np.float32), 1000))
+        if {key: orjson.loads(raw)["v"] for key, _, raw in hits} != found or len(hits) != len(found):
+            raise Violation(f"a search finds {hits}, a listing {found}")
     return found
 
 
@@ -95,7 +99,7 @@ class Client:
         self._record = record
         self._simulation = record.simulation
         self._history = record.history
-        self._process = process
+        self.process = process
         self._open: list[Change] = []
 
     def died(self) -> None:
@@ -104,7 +108,7 @@ class Client:
             change.end(Outcome.UNKNOWN, self._simulation.now_s)
 
     def sleep(self, seconds: float) -> None:
-        self._process.runtime.sleep(seconds)
+        self.process.runtime.sleep(seconds)
 
     def keep(self, task: Callable[[Database], object], name: str) -> None:
         """Do upkeep, which no client sees; a failure is put on record."""
@@ -131,12 +135,12 @@ class Client:
             np.full((len(puts), 2), float(len(self._history.changes)), np.float32),
             [orjson.dumps({"v": values[key]}) for key in puts],
         )
-        call = self._process.runtime.token()
+        call = self.process.runtime.token()
         handle = self.database.index(bucket, index)
         outcome = self._change(change, lambda: handle.write(lambda _: Write(rows, deletes), call))
         if again and outcome is Outcome.UNKNOWN:
             change.repeated = True
-            self.sleep(self._process.runtime.uniform(0, 1))
+            self.sleep(self.process.runtime.uniform(0, 1))
             if self._change(change, lambda: handle.write(lambda _: Write(rows, deletes), call)) is Outcome.REFUSED:
                 outcome = Outcome.UNKNOWN  # the repeat was refused, the first try may stand
             else:
@@ -197,7 +201,7 @@ class Client:
         """A state, checked in itself and put on record; None where there is none to be had."""
         name = f"{bucket}/{index}"
         begun_s = self._simulation.now_s
-        title = f"{self._process.name} reads {name}"
+        title = f"{self.process.name} reads {name}"
         fresh_s = math.nan if bounded_s is None else begun_s - bounded_s
         consistency = STRONG if bounded_s is None else Consistency(bounded_s)
         try:
@@ -210,8 +214,26 @@ class Client:
             self._fault("read", error)
             return None
         self._count("read", "found")
-        self._see(name, state, begun_s, bounded_s is None, title, fresh_s)
+        ended_s = self._simulation.now_s
+        found = self._contents(name, state, begun_s if bounded_s is None else math.nan)
+        if found is not None:
+            self._see(name, state, found, (begun_s, ended_s), bounded_s is None, title, fresh_s)
         return state
+
+    def _contents(self, name: str, state: State, newest_s: float) -> dict[str, str] | None:
+        """The rows of a state, which was the newest at some moment after `newest_s`, if that is known.
+
+        Immutable as they are, they can all be read for a grace period from then on.
+        """
+        try:
+            return contents(self.database, state)
+        except ObjectGone as error:
+            self._count("content", "ObjectGone")
+            if self._simulation.now_s - newest_s < GRACE.segments_s / 2:
+                raise Violation(f"rows of {name} at {state.position} have gone before their time: {error}") from error
+        except NeveError as error:
+            self._fault("content", error)
+        return None
 
     def read_again(self, bucket: str, index: str, state: State, seen_s: float) -> None:
         """The very state that a token names, seen first at `seen_s`; raises Violation on another one."""
@@ -227,7 +249,12 @@ class Client:
             self._fault("token", error)
             return
         self._count("token", "found")
-        if contents(again) != contents(state) or again.uid != state.uid or again.position != state.position:
+        before, after = (self._contents(f"{bucket}/{index}", one, seen_s) for one in (state, again))
+        if (
+            (None not in (before, after) and (before != after))
+            or again.uid != state.uid
+            or again.position != state.position
+        ):
             raise Violation(f"the token of {bucket}/{index} at {state.position} names another state now")
 
     def read_bucket(self, bucket: str) -> None:
@@ -243,7 +270,7 @@ class Client:
             return
         else:
             self._count("bucket", "found")
-        self._history.observe(f"{self._process.name} reads {bucket}", begun_s, self._simulation.now_s, values)
+        self._history.observe(f"{self.process.name} reads {bucket}", begun_s, self._simulation.now_s, values)
 
     def list_indexes(self, bucket: str, indexes: tuple[str, ...]) -> None:
         """A listing may still show an index whose drop the catalog does not know of; it lacks none that exists."""
@@ -259,14 +286,14 @@ class Client:
         self._count("list", "found")
         shown = {record.name for record in records}
         lacking: dict[str, str | None] = {f"{bucket}/{index}": None for index in indexes if index not in shown}
-        title = f"{self._process.name} lists {bucket}"
+        title = f"{self.process.name} lists {bucket}"
         self._history.observe(title, begun_s, self._simulation.now_s, {bucket: SOMETHING, **lacking})
 
     # How
 
     def _begin(self, name: str, values: Mapping[str, str | None]) -> Change:
         number = len(self._history.changes)
-        change = self._history.begin(f"{self._process.name}'s {number} {name}", self._simulation.now_s, values)
+        change = self._history.begin(f"{self.process.name}'s {number} {name}", self._simulation.now_s, values)
         self._open.append(change)
         if self._simulation.trace is not None:
             self._simulation.note(f"{change.name} begins: {change.values}")
@@ -318,9 +345,17 @@ class Client:
     def _observe(self, change: Change, values: Mapping[str, str | None]) -> None:
         self._history.observe(f"answer to {change.name}", change.begun_s, self._simulation.now_s, values)
 
-    def _see(self, name: str, state: State, begun_s: float, strong: bool, title: str, fresh_s: float) -> None:
-        ended_s = self._simulation.now_s
-        found = contents(state)
+    def _see(
+        self,
+        name: str,
+        state: State,
+        found: Mapping[str, str],
+        span_s: tuple[float, float],
+        strong: bool,
+        title: str,
+        fresh_s: float,
+    ) -> None:
+        begun_s, ended_s = span_s
         creation = state.record.tags["c"]
         values: dict[str, str | None] = {name: creation, f"{name}#tags": state.tags.get("t")}
         values |= {f"{name}:{key}": found.get(key) for key in KEYS}
@@ -333,7 +368,7 @@ class Client:
         self._simulation.note(f"{title} at {state.manifest}/{state.position}: {values}")
 
     def _fault(self, operation: str, error: NeveError) -> None:
-        self._simulation.note(f"{self._process.name} {operation}: {error!r}")
+        self._simulation.note(f"{self.process.name} {operation}: {error!r}")
         if self._strict:
             raise Violation(f"{operation} in a world without faults") from error
         self._count(operation, type(error).__name__)

@@ -6,21 +6,27 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import cycle
+from pathlib import Path
 from typing import TypeVar
+from unittest.mock import patch
 
 from neve.compaction.collect import collect
 from neve.compaction.verify import verify
-from neve.index import paths
+from neve.index import fold, paths
+from neve.index import hint as hints
 from neve.index.commit import commit
 from neve.index.database import Database
 from neve.index.manifest import SegmentInfo
 from neve.store.envelope import seal
 from neve.store.port import Found, Get, List, PutNew, Reply, Request, Store, Unknown
 from neve.testing.simulation import Process, Simulation, Task
+from tests.compacting import compact_in, short_calibrations, workspaces
 from tests.sim.client import KEYS, Client, Record
 from tests.sim.history import Violation
 
 HOUR_S = 3600.0
+CROWD = tuple(f"old{number}" for number in range(60))
+"""Keys of so many rows that their segment is kept, whatever is folded or compacted beside it."""
 T = TypeVar("T")
 
 
@@ -52,6 +58,25 @@ class Actor:
 
     def read(self) -> None:
         self.do(lambda client: client.read("b0", "i0"))
+
+    def delete(self, *keys: str) -> None:
+        self.do(lambda client: client.write("b0", "i0", [], list(keys), again=False))
+
+    def compact(self, machine: Path) -> None:
+        self.simulation.join([self.begin_compact(machine)])
+
+    def begin_compact(self, machine: Path, asleep_after: str = "", seconds: float = 0.0) -> Task:
+        """Compact in a folder, asleep for so long after a stage."""
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if stage == asleep_after and done == total:
+                self.client.sleep(seconds)
+
+        def compact(database: Database) -> None:
+            if compact_in(database, machine, "b0", "i0", progress=progress) is None:
+                raise Violation("there was nothing to compact")
+
+        return self.begin(lambda client: client.keep(compact, "compact"))
 
 
 @dataclass(slots=True)
@@ -98,6 +123,13 @@ def stage() -> Iterator[Stage]:
         if findings:
             raise Violation(str(findings))
         world.record.history.check()
+
+
+@contextmanager
+def machine() -> Iterator[Path]:
+    """A folder to compact in, by short calibrations."""
+    with workspaces() as folder, short_calibrations():
+        yield folder
 
 
 def holding(kind: type[Request], part: str, seconds: float) -> Callable[[Request], float]:
@@ -236,7 +268,7 @@ def token_of_collected_entries() -> None:
     """The entries that a page token needs were collected, and one of their numbers was taken by a late request."""
     with stage() as world:
         pager, late, other = world.actor("pager"), world.actor("late"), world.actor("other")
-        other.write(*(f"old{number}" for number in range(60)))  # too many to be merged: their segment stays
+        other.write(*CROWD)  # too many to be merged: their segment stays
         other.fold()
         late.read()
         other.write("k2")
@@ -255,7 +287,7 @@ def ghost_of_a_folded_entry() -> None:
     """A late writer creates an entry whose number was folded and collected: it counts nowhere, and is no damage."""
     with stage() as world:
         late, other = world.actor("late"), world.actor("other")
-        other.write(*(f"old{number}" for number in range(60)))  # too many to be merged: their segment stays
+        other.write(*CROWD)  # too many to be merged: their segment stays
         other.fold()
         late.read()
         for key in KEYS[:3]:
@@ -282,6 +314,120 @@ def index_made_while_collected() -> None:
             world.actor("visitor").read()
 
 
+def compaction_of_overwritten_rows() -> None:
+    """Of a segment that stays, one row is overwritten, one deleted, and what tells so is compacted."""
+    with stage() as world, machine() as folder:
+        actor = world.actor("actor")
+        actor.write(*CROWD)
+        actor.fold()
+        actor.compact(folder)
+        actor.write("k0")
+        actor.delete("k1")
+        actor.fold()
+        actor.compact(folder)
+        actor.read()
+
+
+def compaction_beside_another() -> None:
+    """A compaction sleeps before its commit, and another one compacts the same and more."""
+    with stage() as world, machine() as folder:
+        sleeper, other = world.actor("sleeper"), world.actor("other")
+        other.write(*CROWD)
+        other.fold()
+        other.compact(folder / "other")
+        other.write("k0", "k2")
+        other.fold()
+        compacting = sleeper.begin_compact(folder / "sleeper", "upload", 600)
+        world.pass_time(60)
+        other.delete("k1")
+        other.fold()
+        other.compact(folder / "other")
+        other.write("k3")
+        other.fold()
+        world.simulation.join([compacting])
+
+
+def inputs_folded_away_under_a_compaction() -> None:
+    """While a first compaction is under way a fold merges its input with a tombstone, which it need not keep."""
+    with stage() as world, machine() as folder:
+        compactor, other = world.actor("compactor"), world.actor("other")
+        other.fold()
+        compacting = compactor.begin_compact(folder, "upload", 600)
+        world.pass_time(60)
+        other.delete("k1")
+        other.write("k2")
+        other.fold()
+        world.simulation.join([compacting])
+        other.read()
+
+
+def tombstone_of_a_compacted_row() -> None:
+    """What is deleted after a compaction stays deleted, however often it is folded."""
+    with stage() as world, machine() as folder:
+        actor = world.actor("actor")
+        actor.fold()
+        actor.compact(folder)
+        actor.delete("k1")
+        for key in KEYS[2:4]:
+            actor.write(key)
+            actor.fold()
+        actor.read()
+
+
+def tombstone_older_than_a_compacted_row() -> None:
+    """A tombstone, superseded by a row that is being compacted, lies in a segment that a fold merges meanwhile."""
+    with stage() as world, machine() as folder, patch.object(fold, "FLAT_ROWS_MAX", 50):
+        compactor, other = world.actor("compactor"), world.actor("other")
+        other.fold()
+        other.compact(folder)
+        other.delete("k1")
+        other.write("k2")
+        other.fold()
+        other.write("k1", *CROWD[:49])  # too many to be merged with that segment
+        other.fold()
+        compacting = compactor.begin_compact(folder, "upload", 600)
+        world.pass_time(60)
+        other.write("k3")
+        other.fold()
+        world.simulation.join([compacting])
+        other.read()
+
+
+def compaction_asleep_before_its_commit() -> None:
+    """Others' folds age meanwhile, and what it has uploaded is collected."""
+    with stage() as world, machine() as folder:
+        compactor, other = world.actor("compactor"), world.actor("other")
+        other.write(*CROWD)
+        other.fold()
+        compactor.process.hold = holding(PutNew, "/manifest/", 3 * HOUR_S)
+        compacting = compactor.begin_compact(folder)
+        world.pass_time(60)
+        compactor.process.hold = holding(PutNew, "/manifest/", 0)
+        _supersede(other)
+        world.pass_time(2 * HOUR_S)
+        other.collect()
+        world.simulation.join([compacting])
+        other.read()
+
+
+def hint_with_anothers_directories() -> None:
+    """A hint embeds the directory of one segment under the name of another."""
+    with stage() as world, machine() as folder:
+        actor, fresh = world.actor("actor"), world.actor("fresh")
+        for keys in (CROWD, CROWD[:2]):
+            actor.write(*keys)
+            actor.fold()
+            actor.compact(folder)
+        key = paths.hint("b0", "i0")
+        stored = world.simulation.objects.get(key)
+        hint = hints.read_hint(key, Found(stored.body)) if stored is not None else None
+        assert hint is not None
+        swapped = dict(zip(hint.directories, reversed(hint.directories.values()), strict=True))
+        assert len(swapped) == 2
+        actor.do(lambda client: hints.write_hint(client.database.store, hint.record, hint.manifest, swapped))
+        fresh.read()
+
+
 def _supersede(actor: Actor) -> None:
     """Write on, fold, and fold again, so that the first fold is superseded and may age."""
     for key in KEYS[:3]:
@@ -294,7 +440,7 @@ def _supersede(actor: Actor) -> None:
 def _commit_segment(client: Client, name: str) -> None:
     database = client.database
     state = database.index("b0", "i0").read()
-    segment = SegmentInfo(name, 0, 0, 0, 0)
+    segment = SegmentInfo(name, 0, 0, 0, 0, 0)
     manifest = replace(
         state.base,
         number=state.manifest + 1,
@@ -303,4 +449,4 @@ def _commit_segment(client: Client, name: str) -> None:
         folded=(),
         segments=(*state.base.segments, segment),
     )
-    commit(database.store, database.runtime, state.record, state.base, manifest)
+    commit(database.store, database.runtime, state.record, state.base, manifest, {})

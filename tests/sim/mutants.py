@@ -12,18 +12,26 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
+
 from neve.compaction import collect as collection
+from neve.compaction import compact as compaction
+from neve.compaction.plan import Plan
 from neve.errors import OutcomeUnknown, StoreUnavailable
-from neve.index import append, fold, index, manifest, paths
+from neve.index import append, fold, held, index, manifest, paths
 from neve.index.chain import list_all
 from neve.index.grace import Grace
 from neve.index.index import Index
-from neve.index.manifest import Manifest
-from neve.index.reader import Known
+from neve.index.manifest import CompactedInfo, Manifest
+from neve.index.reader import Ahead, Known
 from neve.index.records import IndexRecord
 from neve.index.state import State
 from neve.runtime import Instant, Runtime
+from neve.segments import directory
+from neve.segments.directory import Directory
+from neve.segments.rows import Keys, live_masks, merge_keys
 from neve.store import create
+from neve.store.envelope import unseal
 from neve.store.port import Created, Failed, Get, PutNew, Reply, Store, Unknown, body
 from neve.testing.faults import CALM, FaultPlan
 from tests.sim import directed
@@ -124,9 +132,11 @@ def settle_any_as_ours(store: Store, runtime: Runtime, put: PutNew, reply: Reply
 real_settle = create.settle
 
 
-def commit_old_plan(store: Store, runtime: Runtime, record: IndexRecord, parent: Manifest, planned: Manifest) -> bool:
+def commit_old_plan(
+    store: Store, runtime: Runtime, record: IndexRecord, parent: Manifest, planned: Manifest, directories: Any
+) -> bool:
     """Who loses the race of a commit puts the segment of the old plan under the new manifest, masks and all."""
-    if real_commit(store, runtime, record, parent, planned):
+    if real_commit(store, runtime, record, parent, planned, directories):
         return True
     newest = max(n for e in list_all(store, paths.manifest_folder(record.uid)) if (n := paths.manifest_number(e.key)))
     found = body(store.wave([Get(paths.manifest(record.uid, newest))])[0])
@@ -140,7 +150,7 @@ def commit_old_plan(store: Store, runtime: Runtime, record: IndexRecord, parent:
     carried = replace(
         rival, number=newest + 1, write_id=runtime.token(), parent=rival.write_id, folded=(), segments=(*kept, *ours)
     )
-    return real_commit(store, runtime, record, rival, carried)
+    return real_commit(store, runtime, record, rival, carried, directories)
 
 
 real_commit = fold.commit
@@ -154,11 +164,11 @@ def fold_with_settings_of_parent(store: Store, runtime: Runtime, state: State) -
 real_fold = fold.fold
 
 
-def fresh_joining_late(self: Index) -> Known:
+def fresh_joining_late(self: Index, ahead: Ahead | None = None) -> Known:
     """A reader joins a freshness wave that has been sent already."""
     flight = self._under_way
     if flight is None:
-        return real_fresh(self)
+        return real_fresh(self, ahead)
     flight.landed.wait()
     if flight.error is not None:
         raise flight.error
@@ -190,6 +200,46 @@ def catalog_and_absentees(self: Any) -> None:
 
 
 real_catalog = collection._Collector.catalog
+
+
+def new_info_of_plan(self: Any, manifest: Manifest, new: Directory) -> CompactedInfo:
+    """All rows of the inputs count, also those that a fold has merged into another segment since."""
+    return real_new_info(self, replace(manifest, segments=(*manifest.segments, *self._job.plan.flat)), new)
+
+
+real_new_info = compaction._Run._new_info
+
+
+def hiding_flat_rows_alone(*arguments: Any, compacted: bool) -> Keys:
+    """A fold keeps the tombstones that hide flat rows, and forgets compacted ones."""
+    return real_still_hiding(*arguments, compacted=False)
+
+
+def hiding_for_ever(tombstones: Any, live: Keys, kept: Any, *, compacted: bool) -> Keys:
+    """A fold keeps tombstones that something newer supersedes."""
+    runs = [keys for keys in tombstones if len(keys)]
+    if not runs or not compacted:
+        return real_still_hiding(tombstones, live, kept, compacted=compacted)
+    return merge_keys([k.take(np.flatnonzero(mask)) for k, mask in zip(runs, live_masks(runs), strict=True)])[0]
+
+
+real_still_hiding = fold._still_hiding
+
+
+def newest_without_floor(store: Store, bucket: str, name: str) -> tuple[IndexRecord, Manifest]:
+    """A compaction does not ask since when its work has been collected."""
+    record, found = real_newest(store, bucket, name)
+    return record, replace(found, work_floor=0)
+
+
+real_newest = compaction.newest
+
+
+def directory_as_told(key: str, raw: bytes, record: IndexRecord, info: CompactedInfo) -> Directory:
+    """A directory is taken for that of the segment whose name it was given under."""
+    envelope = unseal(key, raw)
+    return directory._parse(envelope.fields, envelope.sections, paths.segment_folder(record.uid, info.name))
+
 
 MUTANTS = (
     Mutant(
@@ -232,4 +282,40 @@ MUTANTS = (
     Mutant(
         "a wave joined late", _changed((Index, "_fresh", fresh_joining_late)), directed.reader_arriving_during_a_wave
     ),
+    Mutant(
+        "compacted segments without masks",
+        _changed((compaction, "hidden", lambda *_: (np.empty(0, np.uint32), 0))),
+        directed.compaction_of_overwritten_rows,
+    ),
+    Mutant(
+        "compaction of its plan",
+        _changed((Plan, "holds_on", lambda self, manifest: True)),
+        directed.compaction_beside_another,
+    ),
+    Mutant(
+        "inputs that a fold has merged",
+        _changed((compaction._Run, "_new_info", new_info_of_plan)),
+        directed.inputs_folded_away_under_a_compaction,
+    ),
+    Mutant(
+        "tombstones of flat rows alone",
+        _changed((fold, "_still_hiding", hiding_flat_rows_alone)),
+        directed.tombstone_of_a_compacted_row,
+    ),
+    Mutant(
+        "tombstones for ever",
+        _changed((fold, "_still_hiding", hiding_for_ever)),
+        directed.tombstone_older_than_a_compacted_row,
+    ),
+    Mutant(
+        "compaction below the work floor",
+        _changed((compaction, "newest", newest_without_floor)),
+        directed.compaction_asleep_before_its_commit,
+    ),
+    Mutant(
+        "directories on the hint's word",
+        _changed((held, "_directory", directory_as_told)),
+        directed.hint_with_anothers_directories,
+    ),
 )
+"""The ten that the design names, then those of compaction."""

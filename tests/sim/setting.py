@@ -16,6 +16,8 @@ CREW = {
     "reader": (("read", 24), ("read", 16), ("page", 10)),
     "keeper": (("fold", 10), ("collect", 10)),
     "other-keeper": (("collect", 6),),
+    "compactor-a": (("compact", 4),),
+    "compactor-b": (("compact", 3),),
 }
 """Processes, and the duty and the number of operations of each of their tasks."""
 
@@ -24,7 +26,7 @@ CREW = {
 class Setting:
     """One world. `stretch` multiplies all pauses; `short` is the share of pauses of seconds, the others last longer.
 
-    `clocks_s`: how far the wall clocks of processes are off, at least and at most.
+    `mask_bytes`: larger masks are objects of their own. `clocks_s`: how far the wall clocks of processes are off, at least and at most.
     """
 
     faults: FaultPlan
@@ -33,6 +35,7 @@ class Setting:
     fold_entries: int = 4
     stretch: float = 1.0
     short: float = 0.7
+    mask_bytes: int = 0
     clocks_s: tuple[float, float] = (-3600.0, 3600.0)
 
     def indexes(self) -> list[tuple[str, str]]:
@@ -50,6 +53,7 @@ def drawn(seed: int) -> Setting:
         fold_entries=random.choice([2, 3, 5, 8]),
         stretch=random.choice([0.05, 1.0, 1.0, 8.0, 60.0]),
         short=random.choice([0.5, 0.7, 0.9]),
+        mask_bytes=random.choice([0, 4096]),
     )
 
 

@@ -19,6 +19,13 @@ SCENARIOS = (
     directed.token_of_collected_entries,
     directed.ghost_of_a_folded_entry,
     directed.index_made_while_collected,
+    directed.compaction_of_overwritten_rows,
+    directed.compaction_beside_another,
+    directed.inputs_folded_away_under_a_compaction,
+    directed.tombstone_of_a_compacted_row,
+    directed.tombstone_older_than_a_compacted_row,
+    directed.compaction_asleep_before_its_commit,
+    directed.hint_with_anothers_directories,
 )
 
 
@@ -34,5 +41,5 @@ def test_the_protocol_survives(scenario: object) -> None:
     scenario()  # type: ignore[operator]
 
 
-def test_design_names_ten() -> None:
-    assert len({mutant.name for mutant in MUTANTS}) == 10
+def test_design_names_ten_and_compaction_adds_seven() -> None:
+    assert len({mutant.name for mutant in MUTANTS}) == 17

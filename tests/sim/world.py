@@ -1,4 +1,4 @@
-"""One run: writers, readers, folders, collectors, creators and droppers of indexes and buckets, then the check.
+"""One run: writers, readers, folders, compactors, collectors, creators and droppers of indexes and buckets, the check.
 
 Everything is drawn from the seed: the faults, the pace (seconds to days between operations), the thresholds. Processes
 die and are started again; each actor goes on until it has done its share. Then the faults end, everything is read
@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 from typing import TypeAlias
+from unittest.mock import patch
 
+from neve.compaction import compact as compaction
+from neve.compaction import plan
 from neve.compaction.collect import collect
 from neve.compaction.verify import verify
 from neve.errors import NeveError
@@ -23,6 +27,7 @@ from neve.index.database import Database
 from neve.index.grace import GRACE
 from neve.testing.faults import CALM
 from neve.testing.simulation import Process, Simulation
+from tests.compacting import compact_in, live_set, short_calibrations, workspaces
 from tests.sim.client import KEYS, Client, Record, Sighting
 from tests.sim.history import Outcome, Violation
 from tests.sim.setting import BUCKETS, INDEXES, Setting, drawn
@@ -45,8 +50,8 @@ class Report:
 def run(seed: int, setting: Setting | None = None, *, trace: bool = False) -> Report:
     """Simulate one seed; raises Violation, or whatever the engine should not have raised. Deterministic."""
     setting = setting or drawn(seed)
-    with Simulation(seed, setting.faults, trace=trace) as simulation, small_folds(setting.fold_entries):
-        world = World(simulation, setting, Random(f"world/{seed}"))
+    with small(setting) as folder, Simulation(seed, setting.faults, trace=trace) as simulation:
+        world = World(simulation, setting, Random(f"world/{seed}"), folder)
         try:
             world.play()
             world.settle()
@@ -60,24 +65,26 @@ def run(seed: int, setting: Setting | None = None, *, trace: bool = False) -> Re
 
 
 @contextmanager
-def small_folds(entries: int) -> Iterator[None]:
-    """Folds after that few log entries, so that short runs see many."""
-    kept = fold.TAIL_ENTRIES_MAX
-    fold.TAIL_ENTRIES_MAX = entries
-    try:
-        yield
-    finally:
-        fold.TAIL_ENTRIES_MAX = kept
+def small(setting: Setting) -> Iterator[Path]:
+    """Few log entries are folded, and segments of few rows kept; and a folder for the disks of all machines."""
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(fold, "TAIL_ENTRIES_MAX", setting.fold_entries))
+        stack.enter_context(patch.object(plan, "GROWTH", 1))
+        stack.enter_context(patch.object(plan, "MASKED_SHARE_MAX", 0.7))
+        stack.enter_context(patch.object(compaction, "MASK_INLINE_BYTES_MAX", setting.mask_bytes))
+        stack.enter_context(short_calibrations())
+        yield stack.enter_context(workspaces())
 
 
 class World:
     """The actors and their processes."""
 
-    def __init__(self, simulation: Simulation, setting: Setting, random: Random) -> None:
+    def __init__(self, simulation: Simulation, setting: Setting, random: Random, folder: Path) -> None:
         self.simulation = simulation
         self.record = Record(simulation)
         self.begun_s = simulation.now_s
         self._setting = setting
+        self._folder = folder
         self._random = random
         self._names = setting.indexes()
         self._busy: dict[str, int] = {}
@@ -88,6 +95,7 @@ class World:
             "page": self._page,
             "fold": self._fold,
             "collect": self._collect,
+            "compact": self._compact,
         }
 
     def play(self) -> None:
@@ -235,6 +243,23 @@ class World:
     def _collect(self, client: Client, random: Random) -> None:
         client.keep(collect, "collect")
 
+    def _compact(self, client: Client, random: Random) -> None:
+        """On the machine of the process, whose disk outlives it; each stage may take its time, or be the last."""
+        process, name = client.process, random.choice([self._names[0], random.choice(self._names)])
+        client.sleep(random.uniform(0, 1200) * self._setting.stretch)  # while others are at work, too
+        if random.random() < 0.7:
+            client.keep(lambda database: database.index(*name).fold(), "fold")
+        lasts_s = random.choice([0, 30, 300, 1200]) * self._setting.stretch
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if random.random() < self.simulation.faults.kill:
+                process.kill()
+            if lasts_s and done < total:
+                client.sleep(random.uniform(0, lasts_s))
+
+        machine, full = self._folder / process.name.split(".")[0], random.random() < 0.3
+        client.keep(lambda database: compact_in(database, machine, *name, progress=progress, full=full), "compact")
+
     # The end
 
     def _look_around(self, process: Process) -> None:
@@ -251,8 +276,19 @@ class World:
         for bucket, index in self._names:
             client.write(bucket, index, list(KEYS[:2]), list(KEYS[2:3]), again=False)
             client.keep(lambda database, name=(bucket, index): database.index(*name).fold(), "fold")
+        client.keep(lambda database: self._compact_calmly(database, *self._random.choice(self._names)), "compact")
         client.keep(collect_whole, "collect")
         verify_whole(client.database)
+
+    def _compact_calmly(self, database: Database, bucket: str, index: str) -> None:
+        """A compaction that nothing disturbs changes nothing but the arrangement, and leaves nothing on the disk."""
+        handle, machine = database.index(bucket, index), self._folder / "last"
+        before = live_set(database, handle.read())
+        compact_in(database, machine, bucket, index)
+        if live_set(database, handle.read()) != before:
+            raise Violation(f"a compaction has changed the rows of {bucket}/{index}")
+        if any(machine.iterdir()):
+            raise Violation(f"a compaction of {bucket}/{index} has left {list(machine.rglob('*'))}")
 
     def _may_repeat(self, register: str, value: str) -> bool:
         return self.record.history.writer(register, value).repeated

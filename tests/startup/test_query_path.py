@@ -14,7 +14,8 @@ import neve
 from tests.servers.tools import ROOT, Unavailable, program
 
 ASK = Path(__file__).with_name("ask.py")
-NAMES = {"vectorBucketName": "small", "indexName": "numbers"}
+BUCKET = "small"
+INDEXES = ("written", "compacted")
 BATCH_MODULES = {
     "pyarrow",
     "lance",
@@ -30,21 +31,23 @@ BATCH_MODULES = {
 }
 NEAREST_ODD = [
     {"key": "3", "distance": 0.0, "metadata": {"odd": True}},
-    {"key": "1", "distance": 4.0, "metadata": {"odd": True}},
+    {"key": "5", "distance": 4.0, "metadata": {"odd": True}},
 ]
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A store with one index of 50 vectors, some of them in the tail and some folded."""
+    """A store with two indexes of the same 90 vectors, some in the tail and some folded, or all in one segment."""
     url = tmp_path_factory.mktemp("store").as_uri()
-    client = neve.client(store=url)
-    client.create_vector_bucket(vectorBucketName=NAMES["vectorBucketName"])
-    client.create_index(**NAMES, dataType="float32", dimension=2, distanceMetric="euclidean")
-    numbers = [*range(100, 180), *range(10)]
-    for number in numbers:
-        vector = {"key": str(number), "data": {"float32": [number, 0]}, "metadata": {"odd": number % 2 == 1}}
-        client.put_vectors(**NAMES, vectors=[vector])
+    with neve.client(store=url) as client:
+        client.create_vector_bucket(vectorBucketName=BUCKET)
+        for index in INDEXES:
+            names = {"vectorBucketName": BUCKET, "indexName": index}
+            client.create_index(**names, dataType="float32", dimension=2, distanceMetric="euclidean")
+            for number in [*range(100, 180), *range(10)]:
+                vector = {"key": str(number), "data": {"float32": [number, 0]}, "metadata": {"odd": number % 2 == 1}}
+                client.put_vectors(**names, vectors=[vector])
+    run(sys.executable, "-m", "neve", "compact", f"{BUCKET}/compacted", "--store", url)
     return url
 
 
@@ -70,19 +73,22 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-def asked(python: Path, store: str, cwd: Path) -> dict:
-    return json.loads(run(python, "-I", ASK, store, *NAMES.values(), cwd=cwd))
+def asked(python: Path, store: str, index: str, cwd: Path) -> dict:
+    return json.loads(run(python, "-I", ASK, store, BUCKET, index, cwd=cwd))
 
 
-def test_a_wheel_with_its_dependencies_alone_answers(bare_python: Path, store: str, tmp_path: Path) -> None:
-    told = asked(bare_python, store, tmp_path)
+@pytest.mark.parametrize("index", INDEXES)
+def test_a_wheel_with_its_dependencies_alone_answers(bare_python: Path, store: str, index: str, tmp_path: Path) -> None:
+    told = asked(bare_python, store, index, tmp_path)
     assert told["answer"]["vectors"] == NEAREST_ODD
     assert told["answer"]["distanceMetric"] == "euclidean"
-    assert set(told["installed"]) <= {"neve", "numpy", "obstore", "orjson", "typing-extensions"}
+    allowed = {"neve", "numkong", "numpy", "obstore", "orjson", "pyroaring", "typing-extensions"}
+    assert set(told["installed"]) <= allowed
 
 
-def test_the_query_path_leaves_batch_libraries_alone(store: str, tmp_path: Path) -> None:
-    told = asked(Path(sys.executable), store, tmp_path)
+@pytest.mark.parametrize("index", INDEXES)
+def test_the_query_path_leaves_batch_libraries_alone(store: str, index: str, tmp_path: Path) -> None:
+    told = asked(Path(sys.executable), store, index, tmp_path)
     assert told["answer"]["vectors"] == NEAREST_ODD
     assert BATCH_MODULES & set(told["modules"]) == set()
     assert set(told["installed"]) >= {"boto3", "uvicorn", "rich"}, "they are there to be imported by mistake"

@@ -17,8 +17,8 @@ from neve.api.limits import LIMITS
 from neve.api.pages import SearchCache, SearchId
 from neve.api.tokens import Position, Tokens
 from neve.errors import PageTokenInvalid
+from neve.query.hits import Hits
 from neve.query.listing import Cursor
-from neve.query.search import Hits
 from tests.catalogue.cases import LIBRARY, SHAPE, WORDS
 from tests.unit.api_calls import Calls, calls_on
 
@@ -217,12 +217,12 @@ def test_every_change_of_a_token_is_seen() -> None:
 def test_the_cache_is_bounded_in_bytes() -> None:
     cache = SearchCache(capacity_bytes=1000)
     ids = [SearchId("u", 1, number, "d") for number in range(3)]
-    hits = Hits(["k" * 100], np.zeros(1, np.float32), [b"m" * 200])  # 450 bytes
+    hits = Hits(np.zeros(1, np.float32), [(b"k" * 10, b"m" * 40)])  # 450 bytes
     for search in ids:
         cache.put(search, hits)
         cache.get(ids[0])
     assert [cache.get(search) is hits for search in ids] == [True, False, True]
-    cache.put(ids[1], Hits(["k"], np.zeros(1, np.float32), [b"m" * 2000]))
+    cache.put(ids[1], Hits(np.zeros(1, np.float32), [(b"k", b"m" * 2000)]))
     assert cache.get(ids[1]) is None
     for _ in range(5):
         cache.put(ids[0], hits)

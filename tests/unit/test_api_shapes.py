@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from neve.api import requests
 from neve.api.limits import LIMITS
 from neve.api.model import inputs
-from neve.api.service import OPERATIONS
+from neve.api.service import EXTENSIONS, OPERATIONS
 from neve.api.shapes import TAG_PATTERN, VIOLATIONS_MAX, decode
 from neve.errors import Malformed, ValidationFailed
 
@@ -30,7 +30,7 @@ def put(components: object) -> np.ndarray:
 
 
 def test_every_operation_has_an_input() -> None:
-    assert set(INPUTS) == set(OPERATIONS)
+    assert set(INPUTS) == {*OPERATIONS, *EXTENSIONS}
     assert len(OPERATIONS) == 22
 
 

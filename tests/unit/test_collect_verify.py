@@ -29,6 +29,7 @@ from neve.store.port import Delete, Listed, Put, PutNew, Reply, Request, Store
 from neve.testing.clock import ManualClock, ManualRuntime
 from neve.testing.objects import MemoryStore, Objects
 from neve.vectors.metric import Metric
+from tests.reading import session
 
 GRACE = Grace(segments_s=10, manifests_s=100, records_s=1000, knowledge_s=50)
 CONFIG = IndexConfig(2, Metric.EUCLIDEAN, None, Encryption())
@@ -371,10 +372,10 @@ class TestVerify:
     @pytest.mark.parametrize(
         ("invariant", "change"),
         [
-            ("live-set", lambda base: replace(base, live_rows=base.live_rows + 1)),
-            ("live-set", lambda base: replace(base, live_digest=base.live_digest ^ 1)),
+            ("live-set", lambda base: with_segment(base, live=base.segments[0].live + 1)),
+            ("live-set", lambda base: with_segment(base, digest=base.segments[0].digest ^ 1)),
             ("live-set", lambda base: replace(base, segments=base.segments[:1])),
-            ("live-set", lambda base: replace(base, segments=(replace(base.segments[0], live=1), base.segments[1]))),
+            ("live-set", lambda base: with_segment(base, live=1)),
             ("readable", lambda base: replace(base, segments=(replace(base.segments[0], rows=1), base.segments[1]))),
             ("readable", lambda base: replace(base, number=3)),
             ("parent", lambda base: replace(base, parent=TOKEN)),
@@ -408,7 +409,7 @@ class TestVerify:
         assert (found_in(world), world.state.digest()) == ({"fold"}, state.digest())
 
     def test_readers_agree_with_what_was_written(self, world: World) -> None:
-        rows = fetch(world.state, ["k1", "k2", "k4", "k5", "k6"])
+        rows = fetch(session(world.database), world.state, ["k1", "k2", "k4", "k5", "k6"])
         assert [(row.key, float(row.vector[0])) for row in rows] == [("k1", 2.0), ("k4", 3.0), ("k6", 1.0)]
 
 
@@ -436,6 +437,11 @@ def body_of(world: World, key: str) -> bytes:
     found = world.objects.get(key)
     assert found is not None
     return found.body
+
+
+def with_segment(base: Manifest, **changes: int) -> Manifest:
+    """A manifest that says something else of its first segment."""
+    return replace(base, segments=(replace(base.segments[0], **changes), *base.segments[1:]))
 
 
 def found_in(world: World) -> set[str]:

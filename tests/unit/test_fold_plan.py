@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -103,7 +104,7 @@ class Log:
         vectors = np.full((len(puts), 2), number, np.float32)
         rows = Rows.of(Puts(puts, vectors, [b"{}"] * len(puts)), number) if puts else no_rows(2)
         batch = Batch(rows, Keys.of([key.encode() for key in deletes], number)[0])
-        self.state = self.state.apply(LogEntry(number, f"id{number}", Kind.WRITE, (), batch, {}, 100))
+        self.state = self.state.apply(LogEntry(number, f"id{number}", Kind.WRITE, (), batch, {}, {}, 100))
         self.rows = {key: value for key, value in self.rows.items() if key not in deletes} | dict.fromkeys(puts, number)
 
     def fold(self) -> None:
@@ -114,11 +115,9 @@ class Log:
         if plan.batch is not None:
             name = f"{before.position:016d}-new"
             batches[name] = plan.batch
-            infos.append(SegmentInfo(name, len(plan.batch.rows), len(plan.batch.deleted), len(plan.batch.rows), 1))
-        base = first_manifest({})
-        manifest = type(base)(
-            before.base.number + 1, "", "", before.position, (), tuple(infos), {}, before.live_rows, before.digest(), 0
-        )
+            infos.append(SegmentInfo(name, len(plan.batch.rows), len(plan.batch.deleted), len(plan.batch.rows), 1, 0))
+        number = before.base.number + 1
+        manifest = replace(first_manifest({}), number=number, folded_to=before.position, segments=tuple(infos))
         self.state = base_state(RECORD, manifest, batches)
         assert (self.state.digest(), self.state.live_rows) == (before.digest(), before.live_rows)
         if plan.batch is not None:
@@ -192,6 +191,8 @@ def test_parts_and_segments_agree_on_what_is_hidden(parts: int) -> None:
     keys = Keys.of([b"a", b"b"], 1)[0]
     part = Part.all_live(Rows(keys, np.zeros((2, 2), np.float32), keys.keys))
     hidden = part.without(Keys.of([b"b", b"c"], 2)[0])
-    state = State(RECORD, first_manifest({}), (Segment(SegmentInfo("s", 2, 0, 2, 1), hidden, keys),), (), (), {}, parts)
+    state = State(
+        RECORD, first_manifest({}), (Segment(SegmentInfo("s", 2, 0, 2, 1, 0), hidden, keys),), (), (), (), {}, {}, parts
+    )
     assert (hidden.live_rows, part.live_rows, state.live_rows) == (1, 2, 1)
     assert apply_all(state, []) == state

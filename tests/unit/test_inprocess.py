@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import neve
-from neve.api.service import OPERATIONS
+from neve.api.service import EXTENSIONS, OPERATIONS
 from neve.inprocess import Client, ClientError, ParamValidationError
 from tests.catalogue import CASES, SETUP, Case
 from tests.catalogue.cases import LIBRARY, ONES, SHAPE, WORDS
@@ -60,6 +60,8 @@ def test_every_operation_and_exception_of_boto3_is_there(client: Client) -> None
     for name in theirs.meta.method_to_api_mapping:
         assert callable(getattr(client, name))
         assert client.can_paginate(name) == theirs.can_paginate(name)
+    for name in EXTENSIONS:
+        assert callable(method_of(client, name))
     for shape in theirs.meta.service_model.error_shapes:
         assert issubclass(getattr(client.exceptions, shape.name), client.exceptions.ClientError)
 
@@ -164,10 +166,32 @@ def test_consistency_is_an_option_of_every_call(tmp_path: Path) -> None:
         assert other.list_vectors(**WORDS, neve={"consistency": "strong"})["vectors"] == [{"key": "a"}]
 
 
-@pytest.mark.parametrize("options", [{"consistency": "weak"}, {"colour": "blue"}, "strong"])
+@pytest.mark.parametrize(
+    "options", [{"consistency": "weak"}, {"colour": "blue"}, "strong", {"recall": 0}, {"recall": 1.1}, {"explain": 1}]
+)
 def test_an_unknown_option_is_refused(client: Client, options: object) -> None:
     with pytest.raises(client.exceptions.ValidationException):
         client.list_vectors(**WORDS, neve=options)
+
+
+def test_an_explanation_is_a_member_of_the_answer(client: Client) -> None:
+    client.put_vectors(**WORDS, vectors=[{"key": "a", "data": ONES}])
+    query = {**WORDS, "topK": 1, "queryVector": ONES}
+    plain, explained = (client.query_vectors(**query, neve={"explain": asked}) for asked in (False, True))
+    told = explained.pop("neve")["explain"]
+    assert {**explained, "ResponseMetadata": None} == {**plain, "ResponseMetadata": None}
+    assert (told["waves"], told["requests"], told["plan"], told["recall"]) == (1, 3, "recent rows", 0.98)
+    assert set(client.list_vectors(**WORDS, neve={"explain": True})["neve"]["explain"]) == {
+        *("milliseconds", "waves", "requests", "hedges", "dollars", "memory", "disk", "store")
+    }
+
+
+def test_sizes_of_tiers_are_checked(tmp_path: Path) -> None:
+    with neve.client("memory://", memory="1MiB", disk=str(tmp_path), disk_size="64MiB") as client:
+        client.create_vector_bucket(**LIBRARY)
+    for sizes in ({"memory": "much"}, {"disk_size": "1GB"}):
+        with pytest.raises(ValueError, match="is not a size such as"):
+            neve.client("memory://", **sizes)
 
 
 def test_an_unknown_profile_is_refused() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from neve.store.tiers import Tiers, parse_size
 from neve.wire.settings import Settings, SettingsInvalid, load
 from neve.wire.sigv4 import AccessKey
 
@@ -22,6 +23,10 @@ regions = ["eu-west-1", "us-east-1"]
 limits = "wide"
 tls_cert = "cert.pem"
 tls_key = "key.pem"
+memory = "512MiB"
+disk = "/var/cache/neve"
+disk_size = 1073741824
+compact = false
 access_log = true
 [[keys]]
 id = "AKIDEXAMPLE"
@@ -56,9 +61,17 @@ def test_defaults() -> None:
         limits="aws",
         tls_cert="",
         tls_key="",
+        memory=1 << 30,
+        disk="",
+        disk_size=10 << 30,
+        compact=True,
         access_log=False,
         keys=(),
     )
+
+
+def test_tiers_are_as_the_settings_say() -> None:
+    assert load(None, {}, {"store": "memory://", "memory": "1MiB"}).tiers == Tiers(1 << 20, "", 10 << 30)
 
 
 def test_every_key_of_a_file(write) -> None:
@@ -73,6 +86,10 @@ def test_every_key_of_a_file(write) -> None:
         limits="wide",
         tls_cert="cert.pem",
         tls_key="key.pem",
+        memory=512 << 20,
+        disk="/var/cache/neve",
+        disk_size=1 << 30,
+        compact=False,
         access_log=True,
         keys=(AccessKey("AKIDEXAMPLE", SECRET, "tester"), AccessKey("AKIDOTHER", "other")),
     )
@@ -90,11 +107,14 @@ def test_everything_may_come_from_the_environment() -> None:
         "NEVE_STORE": "memory://",
         "NEVE_REGIONS": "eu-west-1, us-east-1",
         "NEVE_ACCESS_LOG": "true",
+        "NEVE_MEMORY": "1.5GiB",
+        "NEVE_COMPACT": "0",
         "NEVE_KEYS": f"AKIDEXAMPLE:{SECRET}:tester,AKIDOTHER:other",
     }
     merged = load(None, environment, {})
     assert merged.regions == ("eu-west-1", "us-east-1")
     assert merged.access_log is True
+    assert (merged.memory, merged.compact) == (3 << 29, False)
     assert merged.keys == (AccessKey("AKIDEXAMPLE", SECRET, "tester"), AccessKey("AKIDOTHER", "other"))
 
 
@@ -126,6 +146,11 @@ def test_a_file_without_secrets_may_be_read_by_all(write) -> None:
         ('store = "memory://"\naccount = "1"', "account must be twelve digits"),
         ('store = "memory://"\nlimits = "none"', "limits must be one of aws, wide"),
         ('store = "memory://"\ntls_key = "k"', "given together"),
+        ('store = "memory://"\nmemory = "much"', "memory in .* must be a size such as 512MiB or 2GiB, not 'much'"),
+        ('store = "memory://"\nmemory = true', "memory in .* must be a size such as"),
+        ('store = "memory://"\nmemory = 1048575', "memory must be at least 1MiB, not 1048575 bytes"),
+        ('store = "memory://"\ndisk_size = "63MiB"', "disk_size must be at least 64MiB"),
+        ('store = "memory://"\ncompact = 1', "compact in .* must be true or false"),
         ("", "store is not set"),
         ("keys = 1", "keys in .* must be tables"),
         ("keys = [1]", "key 1 in .* must have the strings"),
@@ -148,6 +173,7 @@ def test_what_is_refused(write, text: str | bytes, words: str) -> None:
         ("NEVE_PORT", "x", "NEVE_PORT must be a number"),
         ("NEVE_PORT", "-1", "NEVE_PORT must be a number"),
         ("NEVE_ACCESS_LOG", "yes", "NEVE_ACCESS_LOG must be true or false"),
+        ("NEVE_DISK_SIZE", "10GB", "NEVE_DISK_SIZE must be a size such as 512MiB or 2GiB, not '10GB'"),
         ("NEVE_KEYS", "only-an-id", "key 1 in NEVE_KEYS must have id and secret"),
         ("NEVE_SETTINGS", "/nonexistent/neve.toml", "cannot read the settings file /nonexistent/neve.toml"),
     ],
@@ -157,9 +183,25 @@ def test_what_is_refused_of_the_environment(name: str, text: str, words: str) ->
         load(None, {"NEVE_STORE": "memory://", name: text}, {})
 
 
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("0", 0), ("1048576", 1 << 20), ("1KiB", 1 << 10), (" 2 GiB ", 2 << 30), ("0.5MiB", 1 << 19), ("3TiB", 3 << 40)],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GiB", "1gib", "1G", "-1", "1e3", "1,5MiB", "1.MiB", "١MiB", "1" * 16])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a size such as"):
+        parse_size(text)
+
+
 def test_a_bad_flag_is_named_as_it_was_given() -> None:
     with pytest.raises(SettingsInvalid, match="--port must be a number"):
         load(None, {}, {"store": "memory://", "port": "x"})
+    with pytest.raises(SettingsInvalid, match="--disk-size must be a size"):
+        load(None, {}, {"store": "memory://", "disk_size": "x"})
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from neve import errors
 from neve.api.options import CallOptions
-from neve.api.results import OutputVector, VectorPage
-from neve.api.service import OPERATIONS
+from neve.api.results import Explained, Nothing, OutputVector, VectorPage
+from neve.api.service import EXTENSIONS, OPERATIONS
 from neve.errors import FieldError, ValidationFailed
 from neve.index.consistency import Consistency
+from neve.query.explain import Explain, Plan
+from neve.store.counting import Bill
 from neve.wire.message import Request, Response
 from neve.wire.sigv4 import sign
 from tests.unit.wire_service import BODY_BYTES_MAX, KEY, NOW_S, FakeService, application, ask, post
@@ -47,6 +49,14 @@ def test_there_are_22_operations() -> None:
 @pytest.mark.parametrize("operation", sorted(set(OPERATIONS) - set(TAG_OPERATIONS.values())))
 def test_operations_are_posted_to_their_name(operation: str, base: str) -> None:
     assert called(post(f"{base}/{operation}", b'{"a": 1}')) == (operation, {"a": 1}, CallOptions())
+
+
+@pytest.mark.parametrize("base", ["", "/base", "/neve"])
+@pytest.mark.parametrize("operation", sorted(EXTENSIONS))
+def test_our_own_operations_are_posted_below_neve(operation: str, base: str) -> None:
+    assert called(post(f"{base}/neve/{operation}", b'{"a": 1}')) == (operation, {"a": 1}, CallOptions())
+    for request in (post(f"/base/{operation}"), post(operation), Request("GET", f"/neve/{operation}")):
+        assert error_of(ask(request)) == (404, "UnknownOperationException", None)
 
 
 @pytest.mark.parametrize("base", ["", "/base"])
@@ -187,6 +197,48 @@ def test_consistency_is_asked_for_by_header() -> None:
     assert called(post("/GetIndex", x_neve_consistency="bounded;seconds=5"))[2].consistency == Consistency(5.0)
     for text in ("", "weak", "bounded", "bounded;seconds=-1", "bounded;seconds=nan", "bounded;seconds=x"):
         assert error_of(ask(post("/GetIndex", x_neve_consistency=text)))[:2] == (400, "ValidationException")
+
+
+RECALL_RULE = "recall must be a number greater than 0 and at most 1"
+
+
+def test_recall_is_asked_for_by_header() -> None:
+    assert called(post("/QueryVectors", x_neve_recall="0.995"))[2] == CallOptions(recall=0.995)
+    assert called(post("/QueryVectors", x_neve_recall="1"))[2] == CallOptions(recall=1.0)
+    for text in ("", "0", "-0.5", "1.0001", "nan", "inf", "high", "0,9"):
+        assert error_of(ask(post("/QueryVectors", x_neve_recall=text))) == (400, "ValidationException", RECALL_RULE)
+
+
+def test_an_explanation_is_asked_for_by_header() -> None:
+    assert called(post("/QueryVectors", x_neve_explain="true"))[2] == CallOptions(explain=True)
+    assert called(post("/QueryVectors", x_neve_explain="False"))[2] == CallOptions()
+    for text in ("", "1", "yes"):
+        refused = error_of(ask(post("/QueryVectors", x_neve_explain=text)))
+        assert refused == (400, "ValidationException", "explain must be 'true' or 'false'")
+
+
+def test_an_explanation_is_answered_in_a_header() -> None:
+    explain = Explain({Plan.LISTS: None}, 0.98, 3, 2, 5, 100, 10, 1, 2, 3, 4, 5, 6)
+    billed = Bill([("Get", "Get", "List"), ("Get",)], bytes_read=9, hedges=1)
+    response = ask(post("/DeleteIndex"), Explained(Nothing(), explain, billed, 0.0123456))
+    assert (response.status, response.body) == (200, b"{}")
+    assert json.loads(response.headers["x-neve-explain"]) == {
+        "milliseconds": 12.346,
+        "waves": 2,
+        "requests": 4,
+        "hedges": 1,
+        "dollars": 6.6e-06,
+        "memory": {"blocks": 1, "bytes": 2},
+        "disk": {"blocks": 3, "bytes": 4},
+        "store": {"blocks": 5, "bytes": 9},
+        "plan": "lists",
+        "recall": 0.98,
+        "recentRows": 3,
+        "lists": 2,
+        "listsTotal": 5,
+        "rowsScored": 100,
+        "candidates": 10,
+    }
 
 
 def test_unknown_options_are_refused() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from neve.api.limits import LIMITS
 from neve.api.model import inputs
-from neve.api.service import OPERATIONS, Identity, Service
+from neve.api.service import EXTENSIONS, OPERATIONS, Identity, Service
 from neve.index.database import Database
 from neve.runtime import SystemRuntime
 from neve.store.connect import connect
@@ -65,6 +65,7 @@ records = st.fixed_dictionaries(
     {"key": texts, "data": floats}, optional={"metadata": st.dictionaries(names, documents, max_size=3)}
 )
 conditions = st.dictionaries(names, documents, min_size=1, max_size=1)
+settings_of_indexes = st.sampled_from(["recall", "compact"]) | texts
 plausible = {
     "PutVectors": st.fixed_dictionaries({**address, "vectors": st.lists(records, min_size=1, max_size=3)}),
     "QueryVectors": st.fixed_dictionaries(
@@ -86,9 +87,18 @@ plausible = {
         },
     ),
 }
+plausible |= {
+    "neve/ConfigureIndex": st.fixed_dictionaries(
+        {**address, "settings": st.dictionaries(settings_of_indexes, documents)}
+    ),
+    "neve/MeasureRecall": st.fixed_dictionaries(
+        address, optional={"topK": numbers, "queries": numbers, "seed": numbers}
+    ),
+    "neve/WarmIndex": st.fixed_dictionaries(address),
+}
 wild = st.dictionaries(st.sampled_from(MEMBERS) | texts, documents, max_size=5)
 # deleting the index would leave the rest of the search without one
-operations = st.sampled_from(sorted(set(OPERATIONS) - {"DeleteIndex"}))
+operations = st.sampled_from(sorted({*OPERATIONS, *(f"neve/{name}" for name in EXTENSIONS)} - {"DeleteIndex"}))
 by_tags = st.builds(
     Request,
     method=st.sampled_from(["GET", "POST", "DELETE"]),

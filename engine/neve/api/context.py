@@ -10,15 +10,22 @@ from neve.api.options import CallOptions
 from neve.api.pages import SearchCache
 from neve.api.tokens import Tokens
 from neve.index.database import Database
+from neve.query.explain import Explain
+from neve.query.session import Session
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One call's surroundings: the database, whose it is, its limits, and what the caller asked for."""
+    """One call's surroundings: the database, what this call reads of it, whose it is, its limits, and what is asked.
+
+    `explain` counts what the call does, whether or not anybody asks for it.
+    """
 
     database: Database
+    session: Session
     identity: Identity
     limits: Limits
     tokens: Tokens
     searches: SearchCache
     options: CallOptions
+    explain: Explain

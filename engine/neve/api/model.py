@@ -1,4 +1,7 @@
-"""The inputs of the 22 operations as the service's model declares them; `limits` puts in the numbers of a profile."""
+"""The inputs of the 22 operations as the service's model declares them, and of our own ones in its manner.
+
+`limits` puts in the numbers of a profile.
+"""
 
 from __future__ import annotations
 
@@ -56,12 +59,22 @@ _NAMES_PAGE = (
     Member("nextToken", Text(length=(1, 512))),
     Member("prefix", Text(length=(1, 63))),
 )
+MEASURED_K_MAX = 1000
+MEASURED_QUERIES_MAX = 2000
+"""Of MeasureRecall, which holds the true neighbours of all its queries in memory."""
+
 _RETURNS = (Member("returnData", _BOOLEAN), Member("returnMetadata", _BOOLEAN))
 
 
 def inputs(limits: Limits) -> dict[str, Structure]:
     """The shape of every operation's input, by the operation's name."""
-    return {**_bucket_inputs(), **_index_inputs(limits), **_vector_inputs(limits), **_tag_inputs()}
+    return {
+        **_bucket_inputs(),
+        **_index_inputs(limits),
+        **_vector_inputs(limits),
+        **_tag_inputs(),
+        **_extension_inputs(limits),
+    }
 
 
 def _bucket_inputs() -> dict[str, Structure]:
@@ -172,4 +185,18 @@ def _tag_inputs() -> dict[str, Structure]:
         "UntagResource": structure(
             requests.UntagResource, _RESOURCE, Member("tagKeys", ListOf(_TAG_KEY), required=True)
         ),
+    }
+
+
+def _extension_inputs(limits: Limits) -> dict[str, Structure]:
+    return {
+        "ConfigureIndex": structure(requests.ConfigureIndex, *_INDEX, Member("settings", Document())),
+        "MeasureRecall": structure(
+            requests.MeasureRecall,
+            *_INDEX,
+            Member("topK", Integer(1, min(limits.top_k, MEASURED_K_MAX))),
+            Member("queries", Integer(2, MEASURED_QUERIES_MAX)),
+            Member("seed", Integer(0)),
+        ),
+        "WarmIndex": structure(requests.WarmIndex, *_INDEX),
     }

@@ -6,9 +6,10 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from neve.query.search import Hits
+from neve.query.hits import Hits
 
 _CACHE_BYTES = 64 * 1024 * 1024
+_SOURCE_BYTES = 400  # what a hit's Python objects cost beside its text
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,5 +54,4 @@ class SearchCache:
 
 
 def _size_bytes(hits: Hits) -> int:
-    # 100 and 50: what a Python str and bytes object cost beside their text
-    return sum(100 + len(key) for key in hits.keys) + sum(50 + len(text) for text in hits.metadata)
+    return sum(_SOURCE_BYTES + (sum(map(len, one)) if isinstance(one, tuple) else 0) for one in hits.sources)

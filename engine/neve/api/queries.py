@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
+import numpy as np
+
 from neve.api import requests
 from neve.api.address import index_of
 from neve.api.context import Context
@@ -14,11 +16,13 @@ from neve.api.requests import Float32s
 from neve.api.results import Hit, HitPage
 from neve.api.tokens import Position
 from neve.errors import FieldError, PageTokenInvalid, ValidationFailed
-from neve.filters.expression import Condition
 from neve.filters.parse import parse
 from neve.index.index import Index
 from neve.index.state import State
-from neve.query.search import Hits, search
+from neve.query.explain import Plan
+from neve.query.hits import Hits
+from neve.query.search import Query, lists_ahead, search
+from neve.query.session import Prefetch, Session
 
 TOKEN_LIFE_S = 3600.0  # the state that a token names is kept at least so long (design §4, G)
 
@@ -28,14 +32,15 @@ def query_vectors(context: Context, request: requests.QueryVectors) -> HitPage:
 
     Pages after the first cost no second search while its hits are held here.
     """
-    index = context.database.index(*index_of(context.identity, request))
-    state = index.read(context.options.consistency)
+    index, session = context.database.index(*index_of(context.identity, request)), context.session
+    state = index.read(context.options.consistency, _ahead(session, request, context))
     vector = _checked_vector(request, state, context)
     condition = None
     if request.filter is not None:
         non_filterable = state.record.config.non_filterable or ()
         condition = parse(request.filter, non_filterable, context.limits.filter_constraints)
-    digest = _digest(request, vector, condition)
+    query = Query(vector, request.top_k, condition, context.options.recall)
+    digest = _digest(request, query)
     now_s = context.database.runtime.now().wall_s
     if request.next_token is None:
         start = Position(state.record.uid, state.manifest, state.position, state.arrangement(), now_s, 0)
@@ -43,8 +48,18 @@ def query_vectors(context: Context, request: requests.QueryVectors) -> HitPage:
         start = context.tokens.position(request.next_token, "query", digest)
         if start.uid != state.record.uid or now_s - start.issued_s > TOKEN_LIFE_S:
             raise PageTokenInvalid
-    hits = _searched(context, index, state, start, (vector, request.top_k, condition, digest))
-    return _page(context, request, state, start, hits, digest)
+    hits = _searched(context, session, index, state, start, query, digest)
+    return _page(context, session, request, state, start, hits, digest)
+
+
+def _ahead(session: Session, request: requests.QueryVectors, context: Context) -> Prefetch | None:
+    """What a first page reads beside the opening of a cold index, unless the request is going to be refused."""
+    vector = request.query_vector
+    if vector is None or request.filter is not None or request.next_token is not None:
+        return None
+    if not 1 <= request.top_k <= context.limits.top_k or not np.isfinite(vector).all() or not vector.any():
+        return None
+    return lists_ahead(session, Query(vector, request.top_k, None, context.options.recall))
 
 
 def _checked_vector(request: requests.QueryVectors, state: State, context: Context) -> Float32s:
@@ -65,12 +80,13 @@ def _checked_vector(request: requests.QueryVectors, state: State, context: Conte
     return request.query_vector
 
 
-def _digest(request: requests.QueryVectors, vector: Float32s, condition: Condition | None) -> str:
+def _digest(request: requests.QueryVectors, query: Query) -> str:
     """Names everything that was asked but the page."""
-    digest = hashlib.blake2b(vector.tobytes(), digest_size=16)
+    digest = hashlib.blake2b(query.vector.tobytes(), digest_size=16)
     asked = (
-        request.top_k,
-        None if condition is None else condition.text,
+        query.k,
+        None if query.condition is None else query.condition.text,
+        query.recall,
         request.query_mode,
         request.return_metadata,
         request.return_distance,
@@ -81,39 +97,39 @@ def _digest(request: requests.QueryVectors, vector: Float32s, condition: Conditi
 
 
 def _searched(
-    context: Context,
-    index: Index,
-    state: State,
-    start: Position,
-    asked: tuple[Float32s, int, Condition | None, str],
+    context: Context, session: Session, index: Index, state: State, start: Position, query: Query, digest: str
 ) -> Hits:
     """All hits of the search that `start` continues, from here if held, else found again on that very state."""
-    vector, k, condition, digest = asked
     found = SearchId(start.uid, start.manifest, start.position, digest)
     hits = context.searches.get(found) if start.offset else None
-    if hits is None:
+    if hits is not None:
+        context.explain.goes_by(Plan.HELD)
+    else:
         if start.offset:
             state = index.read_at(start.uid, start.manifest, start.position, start.arrangement)
-        hits = search(state, vector, k, condition)
-        if len(hits.keys) > context.limits.query_page:
+        hits = search(session, state, query, context.explain)
+        if len(hits) > context.limits.query_page:
             context.searches.put(found, hits)
     return hits
 
 
 def _page(
-    context: Context, request: requests.QueryVectors, state: State, start: Position, hits: Hits, digest: str
+    context: Context,
+    session: Session,
+    request: requests.QueryVectors,
+    state: State,
+    start: Position,
+    hits: Hits,
+    digest: str,
 ) -> HitPage:
-    stop = min(start.offset + context.limits.query_page, len(hits.keys))
+    stop = min(start.offset + context.limits.query_page, len(hits))
+    distances = hits.distances[start.offset : stop].tolist()
     shown = tuple(
-        Hit(
-            hits.keys[place],
-            float(hits.distances[place]) if request.return_distance else None,
-            hits.metadata[place] if request.return_metadata else None,
-        )
-        for place in range(start.offset, stop)
+        Hit(key.decode(), distance if request.return_distance else None, metadata if request.return_metadata else None)
+        for (key, metadata), distance in zip(hits.named(session, start.offset, stop), distances, strict=True)
     )
     next_token = None
-    if stop < len(hits.keys):
+    if stop < len(hits):
         onward = replace(start, offset=stop)
         next_token = context.tokens.of_position(onward, "query", digest)
     return HitPage(shown, state.record.config.metric, next_token)

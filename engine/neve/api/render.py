@@ -14,11 +14,13 @@ from neve.api.results import (
     BucketDescription,
     BucketPage,
     BucketSummary,
+    Explained,
     Hit,
     HitPage,
     IndexCreated,
     IndexDescription,
     IndexPage,
+    IndexSettings,
     IndexSummary,
     Nothing,
     OutputVector,
@@ -27,6 +29,8 @@ from neve.api.results import (
     VectorPage,
 )
 from neve.index.records import Encryption
+from neve.query.recall import Measured, Origin
+from neve.query.warm import Warmed, WarmedPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,19 @@ def to_json(result: Result, style: Style = WIRE) -> dict[str, object]:
             return page if next_token is None else {**page, "nextToken": next_token}
         case Tags(tags):
             return {"tags": dict(tags)}
+        case IndexSettings(values):
+            return {"settings": dict(values)}
+        case Measured():
+            return _measured(result)
+        case Warmed(parts):
+            return {"parts": [_warmed(part) for part in parts]}
+        case Explained(explained):
+            return to_json(explained, style)
+
+
+def extras(result: Result) -> dict[str, object]:
+    """What neve adds to an answer of the service, by name."""
+    return {"explain": _explanation(result)} if isinstance(result, Explained) else {}
 
 
 def _page(name: str, members: list[dict[str, object]], next_token: str | None) -> dict[str, object]:
@@ -126,4 +143,56 @@ def _hit(hit: Hit, style: Style) -> dict[str, object]:
         members["distance"] = hit.distance
     if hit.metadata is not None:
         members["metadata"] = style.document(hit.metadata)
+    return members
+
+
+def _measured(measured: Measured) -> dict[str, object]:
+    low, high = measured.interval
+    return {
+        "topK": measured.k,
+        "target": measured.target,
+        **_origin(measured.overall),
+        "confidenceInterval": {"low": round(low, 6), "high": round(high, 6)},
+        "origins": {name: _origin(origin) for name, origin in measured.origins.items()},
+    }
+
+
+def _origin(origin: Origin) -> dict[str, object]:
+    recalls = {"mean": round(origin.mean, 6), "percentile5": round(origin.percentile5, 6)}
+    return {"queries": len(origin.recalls), **recalls}
+
+
+def _warmed(part: WarmedPart) -> dict[str, object]:
+    return {
+        "part": part.name,
+        "blocks": part.blocks,
+        "bytes": part.size_bytes,
+        "memoryBytes": part.memory_bytes,
+        "diskBytes": part.disk_bytes,
+        "leftBytes": part.left_bytes,
+    }
+
+
+def _explanation(explained: Explained) -> dict[str, object]:
+    explain, bill = explained.explain, explained.bill
+    members: dict[str, object] = {
+        "milliseconds": round(1000 * explained.seconds, 3),
+        "waves": len(bill.waves),
+        "requests": bill.requests,
+        "hedges": bill.hedges,
+        "dollars": round(bill.dollars, 10),
+        "memory": {"blocks": explain.memory_blocks, "bytes": explain.memory_bytes},
+        "disk": {"blocks": explain.disk_blocks, "bytes": explain.disk_bytes},
+        "store": {"blocks": explain.store_blocks, "bytes": bill.bytes_read},
+    }
+    if explain.plan:
+        members |= {
+            "plan": explain.plan,
+            "recall": explain.recall,
+            "recentRows": explain.recent_rows,
+            "lists": explain.lists,
+            "listsTotal": explain.lists_total,
+            "rowsScored": explain.rows_scored,
+            "candidates": explain.candidates,
+        }
     return members

@@ -1,4 +1,4 @@
-"""The inputs of the 22 operations, decoded. Absent members are None; booleans default to False."""
+"""The inputs of the 22 operations and of our own ones, decoded. Absent members are None; booleans default to False."""
 
 from __future__ import annotations
 
@@ -208,3 +208,22 @@ class TagResource:
 class UntagResource:
     resource_arn: str
     tag_keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigureIndex(OfIndex):
+    """`settings`: any JSON document, whose rules are the operation's."""
+
+    settings: object = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureRecall(OfIndex):
+    top_k: int | None = None
+    queries: int | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmIndex(OfIndex):
+    pass

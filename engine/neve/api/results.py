@@ -8,6 +8,10 @@ from typing import TypeAlias
 
 from neve.api.requests import Float32s
 from neve.index.records import Encryption
+from neve.query.explain import Explain
+from neve.query.recall import Measured
+from neve.query.warm import Warmed
+from neve.store.counting import Bill
 from neve.vectors.metric import Metric
 
 
@@ -106,6 +110,23 @@ class Tags:
     tags: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class IndexSettings:
+    """The value of every setting of an index."""
+
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A result, with what the call that led to it did and cost."""
+
+    result: Result
+    explain: Explain
+    bill: Bill
+    seconds: float
+
+
 Result: TypeAlias = (
     Nothing
     | BucketCreated
@@ -117,4 +138,8 @@ Result: TypeAlias = (
     | VectorPage
     | HitPage
     | Tags
+    | IndexSettings
+    | Measured
+    | Warmed
+    | Explained
 )

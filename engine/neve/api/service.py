@@ -11,20 +11,23 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from neve.api import buckets, indexes, queries, tags, vectors
+from neve.api import buckets, extensions, indexes, queries, tags, vectors
 from neve.api.address import Identity
 from neve.api.context import Context
 from neve.api.limits import Limits
 from neve.api.model import inputs
 from neve.api.options import CallOptions
 from neve.api.pages import SearchCache
-from neve.api.results import Result
+from neve.api.results import Explained, Result
 from neve.api.shapes import decode
 from neve.api.tokens import Tokens
 from neve.errors import OperationUnknown
 from neve.index.database import Database
+from neve.query.explain import Explain, ExplainedSession
+from neve.query.session import Session
+from neve.store.counting import bill
 
-__all__ = ["OPERATIONS", "CallOptions", "Identity", "Operation", "Service"]
+__all__ = ["EXTENSIONS", "OPERATIONS", "CallOptions", "Identity", "Operation", "Service"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,18 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
     }
 )
 
+EXTENSIONS: Mapping[str, Operation] = MappingProxyType(
+    {
+        operation.name: operation
+        for operation in (
+            Operation("ConfigureIndex", extensions.configure_index),
+            Operation("MeasureRecall", extensions.measure_recall),
+            Operation("WarmIndex", extensions.warm_index),
+        )
+    }
+)
+"""Operations that only neve has."""
+
 
 class Service:
     """The operations over one database, in the name of one account, within one profile of limits."""
@@ -79,12 +94,25 @@ class Service:
 
     def call(self, operation: str, members: object, options: CallOptions) -> Result:
         """Run an operation on its JSON members. Raises OperationUnknown, and what the operation raises."""
-        known = OPERATIONS.get(operation)
+        known = OPERATIONS.get(operation) or EXTENSIONS.get(operation)
         if known is None:
             raise OperationUnknown(operation)
         request = decode(self._inputs[operation], members)
-        context = Context(self.database, self.identity, self.limits, self._tokens, self._searches, options)
-        return known.run(context, request)
+        store, blocks, explain = self.database.store, self.database.blocks, Explain()
+        if not options.explain:
+            return known.run(self._context(Session(store, blocks), options, explain), request)
+        session, runtime = ExplainedSession(store, blocks, explain), self.database.runtime
+        begun = runtime.now()
+        with bill() as billed:
+            result = known.run(self._context(session, options, explain), request)
+        ended = runtime.now()
+        session.settle()
+        return Explained(result, explain, billed, ended.monotonic_s - begun.monotonic_s)
+
+    def _context(self, session: Session, options: CallOptions, explain: Explain) -> Context:
+        return Context(
+            self.database, session, self.identity, self.limits, self._tokens, self._searches, options, explain
+        )
 
     def accepts(self, operation: str) -> frozenset[str]:
         """Names of the members that an operation's input has."""

@@ -15,8 +15,8 @@ from neve.errors import FieldError, LimitExceeded, ValidationFailed
 from neve.index.consistency import AS_KNOWN
 from neve.index.entry import Write
 from neve.index.records import IndexRecord
-from neve.query.fetch import Row, fetch
-from neve.query.listing import Cursor, list_rows
+from neve.query.fetch import Row, fetch, key_blocks_ahead
+from neve.query.listing import Cursor, Page, list_rows
 from neve.segments.rows import Puts
 
 # Of a listing's page, counted rather than measured: a float32 widened to a double prints in 20 bytes or so,
@@ -50,9 +50,10 @@ def delete_vectors(context: Context, request: requests.DeleteVectors) -> Nothing
 
 def get_vectors(context: Context, request: requests.GetVectors) -> VectorPage:
     """Missing keys are left out, repeats collapse. Raises IndexNotFound, ValidationFailed."""
-    state = context.database.index(*index_of(context.identity, request)).read(context.options.consistency)
+    index, session = context.database.index(*index_of(context.identity, request)), context.session
+    state = index.read(context.options.consistency, key_blocks_ahead(session, request.keys))
     check_keys(request.keys)
-    rows = fetch(state, request.keys)
+    rows = fetch(session, state, request.keys)
     return VectorPage(_shown(rows, request))
 
 
@@ -66,7 +67,8 @@ def list_vectors(context: Context, request: requests.ListVectors) -> VectorPage:
     if request.return_data:
         row_bytes = _ROW_BYTES + _COMPONENT_BYTES * state.record.config.dimension
         limit = min(limit, max(1, context.limits.list_page_bytes // row_bytes))
-    rows, cursor = list_rows(state, after, limit, segment, segments)
+    page = Page(limit, after, segment, segments, bool(request.return_data), bool(request.return_metadata))
+    rows, cursor = list_rows(context.session, state, page)
     shown = _shown(rows, request)
     fitting = _fitting(shown, context.limits.list_page_bytes)
     if fitting < len(shown):

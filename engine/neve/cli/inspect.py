@@ -10,12 +10,14 @@ from neve.cli.command import add_command, database, index_name, print_table, siz
 from neve.errors import IndexNotFound
 from neve.index.database import Database
 from neve.index.records import BucketRecord, IndexRecord
+from neve.index.settings import effective
 from neve.index.state import State
 
 _PAGE = 500
 _DESCRIPTION = """\
-Show what a store holds: its vector buckets; the indexes of one bucket; or one index with its manifest,
-the tail of its log that is not folded yet, and its segments.
+Show what a store holds: its vector buckets; the indexes of one bucket; or one index with its settings, its
+manifest, the tail of its log that is not folded yet, and its segments: flat ones, which are searched row by
+row, and compacted ones (ivf), which are searched by lists.
 
     neve inspect                        the buckets
     neve inspect library                the indexes of the bucket `library`
@@ -56,7 +58,6 @@ def _show_bucket(opened: Database, bucket: str) -> None:
             state = opened.index(bucket, record.name).read()
         except IndexNotFound:
             continue
-        stored = sum(segment.info.size_bytes for segment in state.segments) + state.tail_bytes
         rows.append(
             (
                 record.name,
@@ -64,11 +65,12 @@ def _show_bucket(opened: Database, bucket: str) -> None:
                 record.config.metric,
                 state.live_rows,
                 len(state.segments),
+                len(state.compacted),
                 len(state.tail),
-                size(stored),
+                size(_stored_bytes(state)),
             )
         )
-    columns = ("index", "dimension", "metric", "vectors", "segments", "tail entries", "stored")
+    columns = ("index", "dimension", "metric", "vectors", "flat", "ivf", "tail entries", "stored")
     print_table(f"Bucket {bucket}", columns, rows)
 
 
@@ -80,17 +82,37 @@ def _show_index(state: State) -> None:
         ("dimension, metric", f"{record.config.dimension}, {record.config.metric}"),
         ("non-filterable keys", ", ".join(record.config.non_filterable or ()) or "-"),
         ("tags", ", ".join(f"{key}={value}" for key, value in sorted(state.tags.items())) or "-"),
+        ("settings", ", ".join(f"{name}={value:g}" for name, value in effective(state.settings).items())),
         ("vectors", f"{state.live_rows:,}"),
+        ("stored", _stored(state)),
         ("manifest", f"{base.number} (folded to entry {base.folded_to}, work floor {base.work_floor})"),
         ("log", f"entry {state.position}, tail of {len(state.tail)} entries, {size(state.tail_bytes)}"),
         ("live-set digest", f"{state.digest():016x}"),
     )
     print_table(f"Index {record.bucket}/{record.name}", ("", ""), facts)
-    rows = [
-        (s.info.name, "flat", s.info.rows, s.part.live_rows, s.info.deleted, size(s.info.size_bytes))
+    rows: list[tuple[object, ...]] = [
+        (s.info.name, "flat", s.info.rows, s.part.live_rows, "-", s.info.deleted, size(s.info.size_bytes))
         for s in state.segments
     ]
-    print_table("Segments", ("segment", "kind", "rows", "live", "tombstones", "stored"), rows)
+    rows += [
+        (s.info.name, "ivf", s.info.rows, s.info.live, f"{s.directory.lists:,}", "-", size(s.info.size_bytes))
+        for s in state.compacted
+    ]
+    print_table("Segments", ("segment", "kind", "rows", "live", "lists", "tombstones", "stored"), rows)
+
+
+def _stored_bytes(state: State) -> int:
+    """Bytes of the segments and of the tail; what waits for collection is not among them."""
+    flat = sum(segment.info.size_bytes for segment in state.segments)
+    return state.tail_bytes + flat + sum(compacted.info.size_bytes for compacted in state.compacted)
+
+
+def _stored(state: State) -> str:
+    stored = _stored_bytes(state)
+    if not state.live_rows:
+        return size(stored)
+    each, raw = stored / state.live_rows, 4 * state.config.dimension
+    return f"{size(stored)}: {each:,.0f} bytes a vector, of which float32 {raw:,}"
 
 
 def _buckets(opened: Database) -> Iterator[BucketRecord]:

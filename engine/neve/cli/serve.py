@@ -32,6 +32,10 @@ _FLAGS = (
     "limits",
     "tls_cert",
     "tls_key",
+    "memory",
+    "disk",
+    "disk_size",
+    "compact",
     "access_log",
 )
 
@@ -55,6 +59,12 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument("--limits", metavar="aws|wide", help="the service's limits, or wider ones (aws)")
     parser.add_argument("--tls-cert", metavar="FILE", help="certificate chain in PEM form, to serve https")
     parser.add_argument("--tls-key", metavar="FILE", help="private key of the certificate")
+    parser.add_argument("--memory", metavar="SIZE", help="memory of each process for blocks of segments (1GiB)")
+    parser.add_argument("--disk", metavar="FOLDER", help="local folder that keeps blocks for all processes (none)")
+    parser.add_argument("--disk-size", metavar="SIZE", help="how much of it may be used (10GiB)")
+    parser.add_argument(
+        "--no-compact", dest="compact", action="store_false", default=None, help="leave compaction to `neve compact`"
+    )
     parser.add_argument("--access-log", action="store_true", default=None, help="log each request to stderr as JSON")
     parser.set_defaults(func=run)
 

@@ -13,6 +13,7 @@ from neve.index import paths
 from neve.index.chain import list_all
 from neve.index.commit import commit
 from neve.index.database import Database
+from neve.index.hint import read_hint
 from neve.index.manifest import Manifest
 from neve.index.records import IndexRecord, decode_created, dropped_uid
 from neve.store.create import create
@@ -153,7 +154,7 @@ class _Collector:
     def _segments(self, record: IndexRecord, listing: list[Entry], recent: list[Manifest]) -> None:
         """Segments that no recent manifest names, once the work floor keeps commits from naming them."""
         newest, floor = recent[0], recent[-1].number
-        named = {segment.name for manifest in recent for segment in manifest.segments}
+        named = {name for manifest in recent for name in manifest.folders}
         folder = paths.segments_folder(record.uid)
         files: dict[str, list[str]] = defaultdict(list)
         for entry in listing:
@@ -165,10 +166,16 @@ class _Collector:
         if newest.work_floor < floor:
             token = self._database.runtime.token()
             raised = replace(newest, number=newest.number + 1, write_id=token, parent=newest.write_id, work_floor=floor)
-            if not commit(self._store, self._database.runtime, record, newest, raised):
+            if not commit(self._store, self._database.runtime, record, newest, raised, self._directories(record)):
                 return
         self._delete(key for name in doomed for key in files[name])
         self.collected.segments += len(doomed)
+
+    def _directories(self, record: IndexRecord) -> Mapping[str, bytes]:
+        """Those that the hint embeds, so that the next one embeds them too. 1 GET."""
+        key = paths.hint(record.bucket, record.name)
+        hint = read_hint(key, self._store.wave([Get(key)])[0])
+        return {} if hint is None or hint.record.uid != record.uid else hint.directories
 
     def _delete(self, keys: Iterable[str]) -> int:
         doomed = list(keys)

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from neve.errors import IndexNotFound, NeveError, StoreError
+from neve.errors import IndexNotFound, NeveError, ObjectGone, StoreError
 from neve.index import manifest as manifests
 from neve.index import paths
 from neve.index.chain import list_all
@@ -18,8 +18,9 @@ from neve.index.hint import read_hint
 from neve.index.manifest import Manifest
 from neve.index.reader import Reader
 from neve.index.records import IndexRecord, decode_created
-from neve.index.state import State
-from neve.segments.rows import Keys, hash_key
+from neve.index.state import Compacted, State
+from neve.segments.rows import Keys, hash_key, live_digest
+from neve.segments.stream import key_blocks, verify_segment
 from neve.store.port import Failed, Get, Missing, body
 
 _READ_AHEAD = 16
@@ -85,8 +86,8 @@ class _Verifier:
                     yield decode_created(key, raw, number)
 
     def _checksums(self, folder: str) -> None:
-        """checksum: every object's bytes match their checksum."""
-        keys = [entry.key for entry in list_all(self._store, folder)]
+        """checksum: the bytes of every object of one envelope match their checksum."""
+        keys = [entry.key for entry in list_all(self._store, folder) if paths.is_sealed(entry.key)]
         for start in range(0, len(keys), _READ_AHEAD):
             some = keys[start : start + _READ_AHEAD]
             for key, reply in zip(some, self._store.wave([Get(key) for key in some]), strict=True):
@@ -124,6 +125,58 @@ class _Verifier:
             if live & mine:
                 self._find("unique", where, f"{len(live & mine)} keys are live twice")
             live |= mine
+        for compacted in state.compacted:
+            self._compacted(where, state, compacted, live)
+
+    def _compacted(self, where: str, state: State, compacted: Compacted, live: set[bytes]) -> None:
+        """segment: a compacted segment's files agree with its directory. live-set: its mask leaves what its info says.
+
+        recent: no recent row or tombstone is older than a row that it hides. Adds the segment's live keys to `live`.
+        """
+        directory, info = compacted.directory, compacted.info
+        try:
+            verify_segment(directory, self._fetch)
+            blocks = list(key_blocks(directory, self._fetch))
+        except StoreError as error:
+            self._find("segment", where, str(error))
+            return
+        rows, digest = 0, 0
+        for block in blocks:
+            entries = block.entries
+            alive = np.ones(len(block), np.bool_) if compacted.masked is None else ~compacted.masked[entries["row"]]
+            rows += int(np.count_nonzero(alive))
+            digest += live_digest(entries["hash"][alive], entries["position"][alive])
+            keys = block.as_keys()
+            for recent in state.recent_keys:
+                mine, theirs = keys.match(recent)
+                if np.any(alive[mine] & (keys.positions[mine] > recent.positions[theirs])):
+                    self._find("recent", where, f"a recent key is older than its row in segment {info.name}")
+                alive[mine] = False
+            found = set(block.keys.pick(np.flatnonzero(alive).tolist()))
+            if live & found:
+                self._find("unique", where, f"{len(live & found)} keys are live twice")
+            live |= found
+        if (rows, digest % 2**64) != (info.live, info.digest):
+            self._find("live-set", where, f"segment {info.name} does not hold the live rows that its manifest says")
+
+    def _visible_digest(self, state: State) -> int:
+        """Digest of the live set itself: without the rows of compacted segments that a recent key hides."""
+        digest = state.digest()
+        for compacted in state.compacted:
+            for block in key_blocks(compacted.directory, self._fetch):
+                hidden = np.zeros(len(block), np.bool_)
+                for recent in state.recent_keys:
+                    hidden[block.as_keys().match(recent)[0]] = True
+                if compacted.masked is not None:
+                    hidden &= ~compacted.masked[block.entries["row"]]
+                digest -= live_digest(block.entries["hash"][hidden], block.entries["position"][hidden])
+        return digest % 2**64
+
+    def _fetch(self, key: str, start: int, stop: int) -> bytes:
+        raw = body(self._store.wave([Get(key, start, stop)])[0])
+        if raw is None:
+            raise ObjectGone(f"{key} is named but not there")
+        return raw
 
     def _arrangement(self, where: str, record: IndexRecord, base: Manifest) -> None:
         """live-set: what a manifest's segments hold is what it says it holds, by count and digest."""
@@ -153,10 +206,9 @@ class _Verifier:
             if before.write_id != after.parent:
                 self._find("parent", where, f"manifest {after.number} does not name {before.number} as its parent")
                 return
-            named = {segment.name for segment in before.segments}
-            for segment in after.segments:
-                if segment.name not in named and paths.segment_planned_on(segment.name) < before.work_floor:
-                    self._find("work-floor", where, f"segment {segment.name} was planned below the floor")
+            for name in set(after.folders) - set(before.folders):
+                if paths.segment_planned_on(name) < before.work_floor:
+                    self._find("work-floor", where, f"segment {name} was planned below the floor")
             self._fold(where, record, before, after)
             after = before
 
@@ -172,6 +224,11 @@ class _Verifier:
             return
         if {(entry.number, entry.write_id) for entry in state.tail} != {(e.number, e.write_id) for e in after.folded}:
             return  # collected, and a late request stands at one of the numbers
+        if before.compacted != after.compacted:
+            arranged = self._reader.read_at(record, after.number, after.folded_to)
+            if self._visible_digest(state) != self._visible_digest(arranged):
+                self._find("live-set", where, f"manifest {after.number} does not hold what it compacted")
+            return
         if (state.digest(), state.live_rows) != (after.live_digest, after.live_rows):
             self._find("fold", where, f"manifest {after.number} does not hold what it folded")
 

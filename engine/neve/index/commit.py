@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from neve.index import manifest as manifests
 from neve.index import paths
 from neve.index.hint import write_hint
@@ -12,19 +14,24 @@ from neve.store.create import create
 from neve.store.port import Get, List, PutNew, Store, body, listed
 
 
-def commit(store: Store, runtime: Runtime, record: IndexRecord, parent: Manifest, manifest: Manifest) -> bool:
+def commit(
+    store: Store,
+    runtime: Runtime,
+    record: IndexRecord,
+    parent: Manifest,
+    manifest: Manifest,
+    directories: Mapping[str, bytes],
+) -> bool:
     """Whether `manifest`, planned on `parent`, is now part of the chain. 2 LIST, 1 PUT, and 1 PUT of the hint.
+
+    `directories` are what is at hand of those of its compacted segments, for the hint.
 
     A create alone does not count: the number may have been free because the whole chain around it was collected. So
     the newest is listed again afterwards, and must be ours or name us as its parent. The caller plans anew when this is
     False. Raises OutcomeUnknown, StoreError.
     """
-    named = {segment.name for segment in parent.segments}
-    if any(
-        paths.segment_planned_on(segment.name) < parent.work_floor
-        for segment in manifest.segments
-        if segment.name not in named
-    ):
+    new = set(manifest.folders) - set(parent.folders)
+    if any(paths.segment_planned_on(name) < parent.work_floor for name in new):
         return False
     if _newest(store, record.uid) != parent.number:
         return False
@@ -32,7 +39,7 @@ def commit(store: Store, runtime: Runtime, record: IndexRecord, parent: Manifest
         return False
     if not _counts(store, record.uid, manifest):
         return False
-    write_hint(store, record, manifest)
+    write_hint(store, record, manifest, directories)
     return True
 
 

@@ -39,7 +39,10 @@ from neve.index.records import (
     encode_created,
     encode_dropped,
 )
+from neve.index.state import State
 from neve.runtime import Runtime
+from neve.store.blocks import Blocks
+from neve.store.counting import BilledStore
 from neve.store.create import create
 from neve.store.envelope import FORMAT_VERSION, seal, unseal
 from neve.store.port import Get, PutNew, Reply, Store, body
@@ -47,6 +50,7 @@ from neve.store.selftest import self_test
 from neve.store.steady import SteadyStore
 
 Change = Callable[[Mapping[str, str]], Mapping[str, str]]
+MEMORY_BYTES = 1 << 30
 RECORDS_CACHED_MAX = 20_000
 HANDLES_CACHED_MAX = 1_000
 
@@ -54,8 +58,9 @@ HANDLES_CACHED_MAX = 1_000
 class Database:
     """The buckets and indexes of a store; thread-safe. Several processes may share a store without knowing it."""
 
-    def __init__(self, store: Store, runtime: Runtime, grace: Grace, identity: str) -> None:
+    def __init__(self, store: Store, runtime: Runtime, grace: Grace, identity: str, blocks: Blocks) -> None:
         self.store = store
+        self.blocks = blocks
         self.runtime = runtime
         self.grace = grace
         self.identity = identity
@@ -63,14 +68,18 @@ class Database:
         self._records: OrderedDict[str, bytes] = OrderedDict()
         self._handles: OrderedDict[tuple[str, str], Index] = OrderedDict()
         self._open_uids: set[str] = set()
+        self.arranged: Callable[[State], None] | None = None
+        """Told of each arrangement of an index that becomes known: whether it wants compacting."""
 
     @classmethod
-    def open(cls, store: Store, runtime: Runtime, grace: Grace = GRACE) -> Database:
+    def open(cls, store: Store, runtime: Runtime, grace: Grace = GRACE, *, blocks: Blocks | None = None) -> Database:
         """The database of a store, made on first use after the store has passed its self-test. 1 GET once it is made.
+
+        `blocks` are the tiers that compacted segments are read through; MEMORY_BYTES of memory if None.
 
         Raises StoreUnfit, StoreForeign, and what the store raises.
         """
-        store = SteadyStore(store, runtime)
+        store = SteadyStore(BilledStore(store), runtime)
         found = body(store.wave([Get(paths.IDENTITY)])[0])
         if found is None:
             fields = {
@@ -83,10 +92,11 @@ class Database:
         identity = unseal(paths.IDENTITY, found).fields.get("id")
         if not isinstance(identity, str):
             raise StoreForeign(f"{paths.IDENTITY} is not that of a store of format {FORMAT_VERSION}")
-        return cls(store, runtime, grace, identity)
+        return cls(store, runtime, grace, identity, blocks or Blocks(MEMORY_BYTES))
 
     def close(self) -> None:
-        """Wait for folds under way. The store needs no closing."""
+        """Wait for folds under way, and for what is on its way to the local disk. The store needs no closing."""
+        self.blocks.close()
         self.runtime.close()
 
     # Buckets
@@ -174,7 +184,7 @@ class Database:
             raise BucketNotFound(bucket)
         if not self._open_log(record):
             return self.create_index(bucket, name, config, tags, quota=quota)
-        write_hint(self.store, record, first_manifest(record.tags))
+        write_hint(self.store, record, first_manifest(record.tags), {})
         return record
 
     def list_indexes(self, bucket: str, prefix: str, after: str, limit: int) -> tuple[list[IndexRecord], bool]:
@@ -197,11 +207,15 @@ class Database:
         with self._lock:
             handle = self._handles.pop((bucket, name), None)
             if handle is None:
-                handle = Index(self.store, self.runtime, self.grace, bucket, name)
+                handle = Index(self.store, self.runtime, self.grace, bucket, name, self._arranged)
             self._handles[bucket, name] = handle
             while len(self._handles) > HANDLES_CACHED_MAX:
                 self._handles.popitem(last=False)
             return handle
+
+    def _arranged(self, state: State) -> None:
+        if self.arranged is not None:
+            self.arranged(state)
 
     # Chains
 

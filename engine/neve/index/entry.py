@@ -32,7 +32,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One entry; `tags` only where it configures, `invocations` are the SDK calls that it answers."""
+    """One entry; `tags` and `settings` only where it configures, `invocations` are the SDK calls that it answers."""
 
     number: int
     write_id: str
@@ -40,6 +40,7 @@ class LogEntry:
     invocations: tuple[str, ...]
     batch: Batch
     tags: Mapping[str, str]
+    settings: Mapping[str, float]
     size_bytes: int
 
 
@@ -52,9 +53,12 @@ def encode_writes(writes: Sequence[Write], invocations: Sequence[str], write_id:
     return seal(fields, pack(batch, positions=False))
 
 
-def encode_configure(tags: Mapping[str, str], invocations: Sequence[str], write_id: str) -> bytes:
-    fields = {"kind": Kind.CONFIGURE, "id": write_id, "invocations": list(invocations), "tags": dict(tags)}
-    return seal(fields)
+def encode_configure(
+    tags: Mapping[str, str], settings: Mapping[str, float], invocations: Sequence[str], write_id: str
+) -> bytes:
+    """Bytes of an entry that holds all tags and all settings from here on."""
+    fields = {"kind": Kind.CONFIGURE, "id": write_id, "invocations": list(invocations)}
+    return seal({**fields, "tags": dict(tags), "settings": dict(settings)})
 
 
 def encode_bare(kind: Kind, write_id: str) -> bytes:
@@ -74,6 +78,7 @@ def decode(key: str, body: bytes, number: int, dimension: int) -> LogEntry:
             tuple(fields["invocations"]),
             unpack(envelope.sections, dimension, number),
             fields.get("tags", {}),
+            fields.get("settings", {}),
             len(body),
         )
     except (LookupError, ValueError, TypeError) as error:

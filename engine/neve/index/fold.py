@@ -67,9 +67,8 @@ def plan_fold(state: State) -> Fold:
     merged = [segment for segment in state.segments if segment.info.name in chosen]
     parts = [part for part in (*(s.part for s in merged), *state.tail_parts) if part.live.any()]
     rows = live_rows(parts) if parts else no_rows(state.config.dimension)
-    deleted = _still_hiding(
-        [*(segment.deleted for segment in merged), *(entry.batch.deleted for entry in state.tail)], rows.keys, kept
-    )
+    tombstones = [*(segment.deleted for segment in merged), *(entry.batch.deleted for entry in state.tail)]
+    deleted = _still_hiding(tombstones, rows.keys, kept, compacted=bool(state.compacted))
     batch = Batch(rows, deleted)
     return Fold(batch if len(rows) or len(deleted) else None, kept)
 
@@ -86,9 +85,9 @@ def fold(store: Store, runtime: Runtime, state: State) -> State | None:
         raw = seal({"id": runtime.token(), "name": name}, pack(plan.batch))
         create(store, runtime, PutNew(paths.flat_segment(state.uid, name), raw))
         rows, deleted = len(plan.batch.rows), len(plan.batch.deleted)
-        info = SegmentInfo(name, rows, deleted, rows, len(raw))
+        info = SegmentInfo(name, rows, deleted, rows, len(raw), 0)
         segments = (*segments, Segment(info, Part.all_live(plan.batch.rows), plan.batch.deleted))
-    infos = tuple(replace(segment.info, live=segment.part.live_rows) for segment in segments)
+    infos = tuple(replace(s.info, live=s.part.live_rows, digest=s.part.digest) for s in segments)
     manifest = Manifest(
         number=state.manifest + 1,
         write_id=runtime.token(),
@@ -96,12 +95,13 @@ def fold(store: Store, runtime: Runtime, state: State) -> State | None:
         folded_to=state.position,
         folded=tuple(FoldedEntry(entry.number, entry.write_id, entry.invocations) for entry in state.tail),
         segments=infos,
+        compacted=state.base.compacted,
         tags=state.tags,
-        live_rows=state.live_rows,
-        live_digest=state.digest(),
+        settings=state.settings,
         work_floor=state.base.work_floor,
     )
-    if not commit(store, runtime, state.record, state.base, manifest):
+    directories = {segment.info.name: segment.directory.encode() for segment in state.compacted}
+    if not commit(store, runtime, state.record, state.base, manifest, directories):
         return None
     arranged = tuple(replace(segment, info=info) for segment, info in zip(segments, infos, strict=True))
     return replace(state, base=manifest, segments=arranged, tail=(), tail_parts=())
@@ -112,16 +112,25 @@ def rebase(folded: State, known: State) -> State:
     return apply_all(folded, known.tail)
 
 
-def _still_hiding(tombstones: Sequence[Keys], live: Keys, kept: Sequence[Segment]) -> Keys:
-    """The newest tombstone of each key that an older row in a kept segment still has to be hidden by."""
+def _still_hiding(tombstones: Sequence[Keys], live: Keys, kept: Sequence[Segment], *, compacted: bool) -> Keys:
+    """The newest tombstone of each key that an older row in a kept segment may still have to be hidden by.
+
+    Which keys compacted segments hold is not known here. A tombstone that anything newer supersedes is never kept: a
+    compaction may take the newer row away, and what is left of it has to be right without it.
+    """
     tombstones = [keys for keys in tombstones if len(keys)]
     if not tombstones:
         return no_keys()
     newest = [keys.take(np.flatnonzero(mask)) for keys, mask in zip(tombstones, live_masks(tombstones), strict=True)]
     merged, _ = merge_keys(newest)
-    needed = np.zeros(len(merged), np.bool_)
+    needed = np.full(len(merged), compacted, np.bool_)
+    superseded = np.zeros(len(merged), np.bool_)
     for segment in kept:
         rows, mine = segment.part.rows.keys.match(merged)
-        needed[mine] |= segment.part.rows.keys.positions[rows] < merged.positions[mine]
-    needed[live.match(merged)[1]] = False
-    return merged.take(np.flatnonzero(needed))
+        older = segment.part.rows.keys.positions[rows] < merged.positions[mine]
+        needed[mine[older]] = True
+        superseded[mine[~older]] = True
+        rows, mine = segment.deleted.match(merged)
+        superseded[mine[segment.deleted.positions[rows] >= merged.positions[mine]]] = True
+    superseded[live.match(merged)[1]] = True
+    return merged.take(np.flatnonzero(needed & ~superseded))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from neve.errors import StoreError
 from neve.index.manifest import Manifest
@@ -11,17 +14,29 @@ from neve.index.records import IndexRecord, index_fields, index_record
 from neve.store.envelope import seal, unseal
 from neve.store.port import Failed, Found, Put, Reply, Store
 
+DIRECTORIES_BYTES_MAX = 4 << 20
+"""Directories are embedded while they are small together: a reader of a hint then knows what to read next."""
+_DIRECTORY = "directory/"
+
 
 @dataclass(frozen=True, slots=True)
 class Hint:
+    """`directories`: of the compacted segments by name, the whole object; empty where they are not embedded."""
+
     record: IndexRecord
     manifest: Manifest
+    directories: Mapping[str, bytes]
 
 
-def write_hint(store: Store, record: IndexRecord, manifest: Manifest) -> None:
+def write_hint(store: Store, record: IndexRecord, manifest: Manifest, directories: Mapping[str, bytes]) -> None:
     """Overwrite the hint of an index; a failure is nobody's loss. 1 PUT."""
     fields = {"catalog": record.seq, "record": index_fields(record), "manifest": manifest.to_fields()}
-    store.wave([Put(hint_key(record.bucket, record.name), seal(fields))])
+    named = {segment.name for segment in manifest.compacted}
+    embedded = {name: raw for name, raw in directories.items() if name in named}
+    if sum(map(len, embedded.values())) > DIRECTORIES_BYTES_MAX:
+        embedded = {}
+    sections = {_DIRECTORY + name: np.frombuffer(raw, np.uint8) for name, raw in embedded.items()}
+    store.wave([Put(hint_key(record.bucket, record.name), seal(fields, sections))])
 
 
 def read_hint(key: str, reply: Reply) -> Hint | None:
@@ -29,7 +44,14 @@ def read_hint(key: str, reply: Reply) -> Hint | None:
     if isinstance(reply, Failed) or not isinstance(reply, Found):
         return None
     try:
-        fields = unseal(key, reply.body).fields
-        return Hint(index_record(fields["record"], fields["catalog"]), Manifest.from_fields(fields["manifest"]))
+        envelope = unseal(key, reply.body)
+        fields = envelope.fields
+        directories = {
+            name.removeprefix(_DIRECTORY): raw.tobytes()
+            for name, raw in envelope.sections.items()
+            if name.startswith(_DIRECTORY)
+        }
+        record = index_record(fields["record"], fields["catalog"])
+        return Hint(record, Manifest.from_fields(fields["manifest"]), directories)
     except (StoreError, LookupError, ValueError, TypeError):
         return None

@@ -15,7 +15,7 @@ from neve.index.entry import Kind, Write, encode_bare, encode_configure, encode_
 from neve.index.fold import fold, fold_is_due, rebase
 from neve.index.grace import GROUP_BYTES_MAX, Grace
 from neve.index.group import Pending, WriteGroups
-from neve.index.reader import Known, Reader
+from neve.index.reader import Ahead, Known, Reader
 from neve.index.records import IndexRecord, encode_dropped
 from neve.index.state import State
 from neve.runtime import Runtime, Signal
@@ -40,8 +40,18 @@ class _Flight:
 class Index:
     """Handle of one index by name; cheap, thread-safe, and right after the index is dropped and made again."""
 
-    def __init__(self, store: Store, runtime: Runtime, grace: Grace, bucket: str, name: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        runtime: Runtime,
+        grace: Grace,
+        bucket: str,
+        name: str,
+        arranged: Callable[[State], None] = lambda _: None,
+    ) -> None:
+        """`arranged` is told, soon and briefly, of each state with a manifest that was not known before."""
         self._store = store
+        self._arranged = arranged
         self._runtime = runtime
         self._bucket = bucket
         self._name = name
@@ -56,17 +66,17 @@ class Index:
         self._append_s = 0.0
         self._courtesy_s = 0.0
 
-    def read(self, consistency: Consistency = STRONG) -> State:
+    def read(self, consistency: Consistency = STRONG, ahead: Ahead | None = None) -> State:
         """The state of the index, no older than asked. Strong and warm: one wave of 3 small GETs while nobody writes.
 
-        Raises IndexNotFound, StoreError.
+        A cold index is opened, with what lies `ahead` beside (see Reader.open). Raises IndexNotFound, StoreError.
         """
         known = self._known
         if known is not None and consistency.bounded_s is not None:
             age_s = known.confirmed.until(self._runtime.now())
             if age_s <= consistency.bounded_s:
                 return known.state
-        return self._fresh().state
+        return self._fresh(ahead).state
 
     def read_at(self, uid: str, manifest: int, position: int, arrangement: int) -> State:
         """The very state that a page token names; raises PageTokenInvalid, IndexNotFound."""
@@ -100,13 +110,23 @@ class Index:
 
     def tag(self, change: Callable[[Mapping[str, str]], Mapping[str, str]], invocation: str | None = None) -> None:
         """Replace the tags by `change` of them; asked again after a lost race. Raises as `write` does."""
+        self._configure(lambda state: (change(state.tags), state.settings), invocation)
 
+    def configure(
+        self, change: Callable[[Mapping[str, float]], Mapping[str, float]], invocation: str | None = None
+    ) -> None:
+        """Replace the settings by `change` of them; asked again after a lost race. Raises as `write` does."""
+        self._configure(lambda state: (state.tags, change(state.settings)), invocation)
+
+    def _configure(
+        self, change: Callable[[State], tuple[Mapping[str, str], Mapping[str, float]]], invocation: str | None
+    ) -> None:
         def draft(state: State) -> Draft | None:
             if invocation is not None and state.answered(invocation):
                 return None
             write_id = self._runtime.token()
             calls = () if invocation is None else (invocation,)
-            return Draft(encode_configure(change(state.tags), calls, write_id), write_id, follows_state=True)
+            return Draft(encode_configure(*change(state), calls, write_id), write_id, follows_state=True)
 
         self.read()
         self._append(draft)
@@ -177,7 +197,7 @@ class Index:
                 return False
         return True
 
-    def _fresh(self) -> Known:
+    def _fresh(self, ahead: Ahead | None = None) -> Known:
         """Knowledge confirmed by a wave that was sent after this call began; concurrent callers share one."""
         with self._lock:
             leads = self._boarding is None
@@ -189,7 +209,7 @@ class Index:
             with self._lock:
                 self._boarding, self._under_way = None, flight
             try:
-                flight.known = self._install(self._refresh())
+                flight.known = self._install(self._refresh(ahead))
             except BaseException as error:
                 flight.error = error
                 if not isinstance(error, Exception):
@@ -208,9 +228,9 @@ class Index:
             self._fold_soon()
         return flight.known
 
-    def _refresh(self) -> Known:
+    def _refresh(self, ahead: Ahead | None) -> Known:
         known = self._known
-        return self._reader.open(self._bucket, self._name) if known is None else self._reader.refresh(known)
+        return self._reader.open(self._bucket, self._name, ahead) if known is None else self._reader.refresh(known)
 
     def _known_or_open(self) -> Known:
         return self._known or self._fresh()
@@ -231,6 +251,8 @@ class Index:
             elif held is not None and known.confirmed.until(held.confirmed) > 0:
                 return held
             self._known = known
+        if held is None or (held.state.uid, held.state.manifest) != (known.state.uid, known.state.manifest):
+            self._arranged(known.state)
         return known
 
     def _adopt(self, folded: State) -> None:
@@ -239,6 +261,7 @@ class Index:
             held = self._known
             if held is not None and held.state.uid == folded.uid and held.state.manifest < folded.manifest:
                 self._known = Known(rebase(folded, held.state), held.confirmed)
+        self._arranged(folded)
 
     def _forget(self, dropped: State) -> None:
         """Absence is never remembered. Anyone who sees a drop writes the catalog's record of it, 1 PUT at most."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import base64
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from neve.errors import ObjectCorrupt
@@ -12,13 +13,56 @@ from neve.store.envelope import seal, unseal
 
 @dataclass(frozen=True, slots=True)
 class SegmentInfo:
-    """One segment that a manifest names; `live` rows are those that no other position of their key hides."""
+    """A flat segment; `live` rows, with `digest`, are those that no newer flat segment hides."""
 
     name: str
     rows: int
     deleted: int
     live: int
     size_bytes: int
+    digest: int
+
+    def to_fields(self) -> list[Any]:
+        return [self.name, self.rows, self.deleted, self.live, self.size_bytes, _hex(self.digest)]
+
+    @classmethod
+    def from_fields(cls, fields: list[Any]) -> SegmentInfo:
+        name, rows, deleted, live, size_bytes, digest = fields
+        return cls(name, rows, deleted, live, size_bytes, int(digest, 16))
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """The rows of a compacted segment that are no longer live: a roaring bitmap in its portable form.
+
+    Small ones lie in the manifest itself, others in an object of their own, in the segments' folder `reference`.
+    """
+
+    count: int = 0
+    inline: bytes = b""
+    reference: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CompactedInfo:
+    """A compacted segment; `live` rows, with `digest`, are those that its mask leaves."""
+
+    name: str
+    rows: int
+    live: int
+    size_bytes: int
+    digest: int
+    mask: Mask = Mask()
+
+    def to_fields(self) -> list[Any]:
+        mask = [self.mask.count, base64.b64encode(self.mask.inline).decode(), self.mask.reference]
+        return [self.name, self.rows, self.live, self.size_bytes, _hex(self.digest), mask]
+
+    @classmethod
+    def from_fields(cls, fields: list[Any]) -> CompactedInfo:
+        name, rows, live, size_bytes, digest, (masked, inline, reference) = fields
+        mask = Mask(masked, base64.b64decode(inline, validate=True), reference)
+        return cls(name, rows, live, size_bytes, int(digest, 16), mask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +84,30 @@ class Manifest:
     folded_to: int
     folded: tuple[FoldedEntry, ...]
     segments: tuple[SegmentInfo, ...]
+    compacted: tuple[CompactedInfo, ...]
     tags: Mapping[str, str]
-    live_rows: int
-    live_digest: int
+    settings: Mapping[str, float]
     work_floor: int
+
+    @property
+    def live_rows(self) -> int:
+        """Live rows, where those of compacted segments that a flat segment hides are still counted."""
+        return sum(segment.live for segment in self._all)
+
+    @property
+    def live_digest(self) -> int:
+        """Order-free digest of the rows that `live_rows` counts."""
+        return sum(segment.digest for segment in self._all) % 2**64
+
+    @property
+    def folders(self) -> Iterator[str]:
+        """Names of all folders in the segments' folder that the manifest names."""
+        yield from (segment.name for segment in self._all)
+        yield from (segment.mask.reference for segment in self.compacted if segment.mask.reference)
+
+    @property
+    def _all(self) -> tuple[SegmentInfo | CompactedInfo, ...]:
+        return (*self.segments, *self.compacted)
 
     def to_fields(self) -> dict[str, Any]:
         """JSON members. Digests are hexadecimal: JSON numbers above 2^53 do not survive every reader."""
@@ -54,10 +118,10 @@ class Manifest:
             "parent": self.parent,
             "folded_to": self.folded_to,
             "folded": folded,
-            "segments": [asdict(segment) for segment in self.segments],
+            "segments": [segment.to_fields() for segment in self.segments],
+            "compacted": [segment.to_fields() for segment in self.compacted],
             "tags": dict(self.tags),
-            "live_rows": self.live_rows,
-            "live_digest": f"{self.live_digest:016x}",
+            "settings": dict(self.settings),
             "work_floor": self.work_floor,
         }
 
@@ -70,10 +134,10 @@ class Manifest:
             parent=fields["parent"],
             folded_to=fields["folded_to"],
             folded=tuple(FoldedEntry(number, id_, tuple(calls)) for number, id_, calls in fields["folded"]),
-            segments=tuple(SegmentInfo(**segment) for segment in fields["segments"]),
+            segments=tuple(SegmentInfo.from_fields(segment) for segment in fields["segments"]),
+            compacted=tuple(CompactedInfo.from_fields(segment) for segment in fields["compacted"]),
             tags=fields["tags"],
-            live_rows=fields["live_rows"],
-            live_digest=int(fields["live_digest"], 16),
+            settings=fields["settings"],
             work_floor=fields["work_floor"],
         )
 
@@ -83,7 +147,7 @@ class Manifest:
 
 def first_manifest(tags: Mapping[str, str]) -> Manifest:
     """The manifest of an index that has none: nothing folded, nothing held."""
-    return Manifest(0, "", "", 0, (), (), tags, 0, 0, 0)
+    return Manifest(0, "", "", 0, (), (), (), tags, {}, 0)
 
 
 def decode(key: str, body: bytes) -> Manifest:
@@ -92,3 +156,7 @@ def decode(key: str, body: bytes) -> Manifest:
         return Manifest.from_fields(unseal(key, body).fields)
     except (LookupError, ValueError, TypeError) as error:
         raise ObjectCorrupt(f"{key} is not a manifest") from error
+
+
+def _hex(digest: int) -> str:
+    return f"{digest:016x}"

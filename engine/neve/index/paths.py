@@ -9,6 +9,7 @@ IDENTITY = "neve.json"
 BUCKETS = "buckets/"
 CATALOG = "catalog/"
 SCRATCH = "scratch/"
+_SEGMENTS = "segments/"
 PAST_NUMBERS = "~"
 """Sorts after every number: `folder + PAST_NUMBERS` is past all records of a chain."""
 
@@ -73,6 +74,23 @@ def segment_planned_on(name: str) -> int:
 
 def flat_segment(uid: str, name: str) -> str:
     return f"data/{uid}/segments/{name}/flat"
+
+
+def segment_folder(uid: str, name: str) -> str:
+    return f"data/{uid}/segments/{name}/"
+
+
+def segment_directory(uid: str, name: str) -> str:
+    return f"data/{uid}/segments/{name}/directory"
+
+
+def mask(uid: str, reference: str) -> str:
+    return f"data/{uid}/segments/{reference}/mask"
+
+
+def is_sealed(key: str) -> bool:
+    """Whether an object is one envelope with a checksum of its own; the other files of segments are not."""
+    return f"/{_SEGMENTS}" not in key or key.rsplit("/", 1)[-1] in ("flat", "directory", "mask")
 
 
 def number(key: str) -> int | None:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol
 
-from neve.errors import IndexNotFound, ObjectCorrupt, ObjectGone, PageTokenInvalid, StoreError, StoreUnavailable
+from neve.errors import IndexNotFound, ObjectCorrupt, ObjectGone, PageTokenInvalid, StoreUnavailable
 from neve.index import entry as entries
 from neve.index import manifest as manifests
 from neve.index import paths
 from neve.index.chain import list_all, newest_number
 from neve.index.entry import LogEntry
 from neve.index.grace import Grace
+from neve.index.held import Held, pieces
 from neve.index.hint import Hint, read_hint
-from neve.index.manifest import Manifest, SegmentInfo, first_manifest
+from neve.index.manifest import Manifest, first_manifest
 from neve.index.records import IndexRecord, decode_created
-from neve.index.state import State, apply_all, base_state
+from neve.index.state import Compacted, State, apply_all
 from neve.runtime import Instant, Runtime
-from neve.segments.flat import Batch, unpack
-from neve.store.envelope import unseal
+from neve.segments.directory import Directory
 from neve.store.port import Get, List, Listed, Missing, Reply, Request, Store, body, listed
 
 OPENINGS_MAX = 3
@@ -33,6 +34,22 @@ class Known:
 
     state: State
     confirmed: Instant
+
+
+class Ahead(Protocol):
+    """What a query wants to read beside the opening of an index, going by the hint's word."""
+
+    def requests(self, record: IndexRecord, directories: Sequence[Directory]) -> Sequence[Request]:
+        """Requests for immutable objects; `directories` are those of all compacted segments, or none is known."""
+        ...
+
+    def more(self, compacted: Sequence[Compacted]) -> Sequence[Request]:
+        """Requests for what comes next, where opening the index needs one more wave."""
+        ...
+
+    def take(self, replies: Sequence[Reply]) -> None:
+        """The replies to what was requested last; raises nothing."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +75,10 @@ class Reader:
         self._runtime = runtime
         self._grace = grace
 
-    def open(self, bucket: str, name: str) -> Known:
-        """The newest state, read from the catalog on: 3 waves with a good hint, else up to 5.
+    def open(self, bucket: str, name: str, ahead: Ahead | None = None) -> Known:
+        """The newest state, read from the catalog on: 2 waves with a good hint and no tail, else up to 5.
 
+        With a hint that knows the directories, `ahead` is asked once for more requests to send in its second wave.
         Raises IndexNotFound, ObjectGone, ObjectCorrupt, StoreUnavailable. A dropped index whose catalog does not say
         so yet is returned as a state with `dropped_at`.
         """
@@ -68,7 +86,7 @@ class Reader:
         for _ in range(OPENINGS_MAX):
             sent = self._runtime.now()
             try:
-                state = self._open_once(bucket, name)
+                state = self._open_once(bucket, name, ahead)
             except ObjectGone as error:  # collected between LIST and GET by a collector that we were slower than
                 if gone is not None:
                     raise
@@ -113,7 +131,7 @@ class Reader:
             wanted = range(base.folded_to + 1, position + 1)
             if base.folded_to > position:
                 raise PageTokenInvalid("the page token names no state")
-            return self._assemble(record, base, wanted, {}, [])
+            return self._assemble(record, base, wanted, Held(), [])
         except ObjectGone as error:
             raise PageTokenInvalid("the state that the page token names has been collected") from error
 
@@ -139,7 +157,7 @@ class Reader:
     def _is_young(self, sent: Instant) -> bool:
         return sent.until(self._runtime.now()) <= self._grace.wave_s
 
-    def _open_once(self, bucket: str, name: str) -> State:
+    def _open_once(self, bucket: str, name: str, ahead: Ahead | None) -> State:
         chain, hint_key = paths.catalog_chain(bucket, name), paths.hint(bucket, name)
         replies = self._store.wave([List(chain), Get(hint_key)])
         page = listed(replies[0])
@@ -151,23 +169,28 @@ class Reader:
         hint = read_hint(hint_key, replies[1])
         if hint is not None and hint.record.seq == seq:
             with suppress(ObjectGone):
-                state = self._open_by_hint(hint)
+                state = self._open_by_hint(hint, ahead)
                 if state.position > 0:
                     return state
         key = paths.catalog_record(bucket, name, seq)
         return self._open_without_hint(decode_created(key, self._bodies([Get(key)])[0], seq))
 
-    def _open_by_hint(self, hint: Hint) -> State:
-        """Two waves: LIST beside the segments that the hint speaks of, then the tail."""
+    def _open_by_hint(self, hint: Hint, ahead: Ahead | None) -> State:
+        """Two waves: LIST beside the segments that the hint speaks of, and what lies ahead; then the tail."""
         record, base = hint.record, hint.manifest
-        requests: list[Request] = [List(paths.data_folder(record.uid), paths.log_entry(record.uid, base.folded_to))]
-        requests += [Get(paths.flat_segment(record.uid, segment.name)) for segment in base.segments]
-        replies = self._store.wave(requests)
+        held = Held()
+        held.take_directories(hint)
+        missing = [piece for piece in pieces(record, base) if piece.key not in held]
+        first = List(paths.data_folder(record.uid), paths.log_entry(record.uid, base.folded_to))
+        beside = ahead.requests(record, held.directories(record, base)) if ahead is not None else []
+        replies = self._store.wave([first, *(Get(piece.key) for piece in missing), *beside])
+        if ahead is not None:
+            ahead.take(replies[1 + len(missing) :])
         scan = self.scan(record.uid, base.folded_to, listed(replies[0]))
-        batches = self._batches(record, base, replies[1:])
+        held.take(missing, replies[1 : 1 + len(missing)])
         if scan.manifest < base.number:  # a hint beyond the newest manifest speaks of something that never counted
             return self._open_without_hint(record)
-        return self._newest(record, base, scan, batches, [])
+        return self._newest(record, base, scan, held, [], ahead)
 
     def _open_without_hint(self, record: IndexRecord) -> State:
         everything, newest = self._store.wave(
@@ -178,7 +201,7 @@ class Reader:
         page = listed(everything)
         past_log = page.complete or not page.entries[-1].key.startswith(paths.log_folder(record.uid))
         scan = self.scan(record.uid, base.folded_to, page if past_log else None)
-        return self._newest(record, base, scan, {}, [])
+        return self._newest(record, base, scan, Held(), [])
 
     def follow(self, state: State, next_entry: Reply = Missing()) -> State:  # noqa: B008, a constant
         """From a known state to the newest of the same uid, whatever the catalog says of it.
@@ -205,44 +228,42 @@ class Reader:
         if scan.manifest == state.manifest:
             missing = [n for n in scan.contiguous(position) if n not in {entry.number for entry in tail}]
             return apply_all(state, self._in_order([*tail, *self._entries(state.record, missing)], position))
-        batches = {s.info.name: Batch(s.part.rows, s.deleted) for s in state.segments}
-        return self._newest(state.record, state.base, scan, batches, [*state.tail, *tail])
+        return self._newest(state.record, state.base, scan, Held.of(state), [*state.tail, *tail])
 
     def _newest(
         self,
         record: IndexRecord,
         base: Manifest,
         scan: Scan,
-        batches: Mapping[str, Batch],
+        held: Held,
         tail: Sequence[LogEntry],
+        ahead: Ahead | None = None,
     ) -> State:
         """The state of the newest manifest that a scan shows, with the log after it."""
         if scan.manifest > base.number:
             base = self._manifest(record, scan.manifest)
         log = scan.log | {entry.number for entry in tail}
-        return self._assemble(record, base, Scan(log, base.number).contiguous(base.folded_to), batches, tail)
+        return self._assemble(record, base, Scan(log, base.number).contiguous(base.folded_to), held, tail, ahead)
 
     def _assemble(
         self,
         record: IndexRecord,
         base: Manifest,
         wanted: range,
-        batches: Mapping[str, Batch],
+        held: Held,
         tail: Sequence[LogEntry],
+        ahead: Ahead | None = None,
     ) -> State:
         """A state from a manifest and the log entries `wanted`, reading in one wave what is not in hand."""
-        held = {entry.number for entry in tail}
-        segments = [segment for segment in base.segments if segment.name not in batches]
-        missing = [number for number in wanted if number not in held]
-        keys = [paths.flat_segment(record.uid, segment.name) for segment in segments]
-        keys += [paths.log_entry(record.uid, number) for number in missing]
-        raws = self._bodies([Get(key) for key in keys]) if keys else []
-        loaded = {
-            segment.name: _batch(key, raw, record, segment)
-            for segment, key, raw in zip(segments, keys, raws[: len(segments)], strict=False)
-        }
-        read = [self._entry(record, n, raw) for n, raw in zip(missing, raws[len(segments) :], strict=True)]
-        state = base_state(record, base, {**batches, **loaded})
+        numbers = {entry.number for entry in tail}
+        unread = [number for number in wanted if number not in numbers]
+        missing = [piece for piece in pieces(record, base) if piece.key not in held]
+        keys = [*(piece.key for piece in missing), *(paths.log_entry(record.uid, number) for number in unread)]
+        raws = self._bodies_beside(record, base, held, [Get(key) for key in keys], ahead) if keys else []
+        for piece, raw in zip(missing, raws, strict=False):
+            held.add(piece, raw)
+        read = [self._entry(record, n, raw) for n, raw in zip(unread, raws[len(missing) :], strict=True)]
+        state = held.base_state(record, base)
         return apply_all(state, [e for e in self._in_order([*tail, *read], base.folded_to) if e.number in wanted])
 
     def _manifest(self, record: IndexRecord, number: int) -> Manifest:
@@ -261,20 +282,24 @@ class Reader:
     def _entry(self, record: IndexRecord, number: int, raw: bytes) -> LogEntry:
         return entries.decode(paths.log_entry(record.uid, number), raw, number, record.config.dimension)
 
-    def _batches(self, record: IndexRecord, base: Manifest, replies: Sequence[Reply]) -> dict[str, Batch]:
-        """Segments read on a hint's word; what failed or is gone is simply not in hand."""
-        batches = {}
-        for segment, reply in zip(base.segments, replies, strict=True):
-            with suppress(StoreError):
-                if (raw := body(reply)) is not None:
-                    key = paths.flat_segment(record.uid, segment.name)
-                    batches[segment.name] = _batch(key, raw, record, segment)
-        return batches
+    def _bodies_beside(
+        self, record: IndexRecord, base: Manifest, held: Held, gets: Sequence[Get], ahead: Ahead | None
+    ) -> list[bytes]:
+        """Bodies as of `_bodies`, and in the same wave what lies ahead."""
+        beside = ahead.more(held.compacted(record, base)) if ahead is not None else []
+        replies = self._store.wave([*gets, *beside])
+        if ahead is not None:
+            ahead.take(replies[len(gets) :])
+        return self._found(gets, replies[: len(gets)])
 
     def _bodies(self, gets: Sequence[Get]) -> list[bytes]:
         """Bodies of objects that must be there; raises ObjectGone where one is not. One wave."""
+        return self._found(gets, self._store.wave(gets))
+
+    @staticmethod
+    def _found(gets: Sequence[Get], replies: Sequence[Reply]) -> list[bytes]:
         raws = []
-        for get, reply in zip(gets, self._store.wave(gets), strict=True):
+        for get, reply in zip(gets, replies, strict=True):
             raw = body(reply)
             if raw is None:
                 raise ObjectGone(f"{get.key} is named but not there")
@@ -287,14 +312,3 @@ class Reader:
         by_number = {entry.number: entry for entry in found}
         run = Scan(frozenset(by_number), 0).contiguous(after)
         return [by_number[number] for number in run]
-
-
-def _batch(key: str, raw: bytes, record: IndexRecord, info: SegmentInfo) -> Batch:
-    try:
-        envelope = unseal(key, raw)
-        batch = unpack(envelope.sections, record.config.dimension)
-        if (envelope.fields["name"], len(batch.rows), len(batch.deleted)) == (info.name, info.rows, info.deleted):
-            return batch
-    except (LookupError, ValueError, TypeError) as error:
-        raise ObjectCorrupt(f"{key} is not a segment of an index of dimension {record.config.dimension}") from error
-    raise ObjectCorrupt(f"{key} is not the segment that its manifest names")

@@ -1,17 +1,23 @@
-"""One immutable state of an index: segments, the tail of the log after them, and which rows are live."""
+"""One immutable state of an index: segments, the tail of the log after them, and which rows are live.
+
+Recent rows, those of flat segments and of the tail, are in memory. Of compacted segments only the directory and the
+mask are. Every key that a recent row or tombstone has hides the rows of that key in compacted segments, whatever their
+position: a compaction takes all flat segments there are, so what is recent afterwards is newer.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
 
 from neve.index.entry import Kind, LogEntry
-from neve.index.manifest import Manifest, SegmentInfo
+from neve.index.manifest import CompactedInfo, Manifest, SegmentInfo
 from neve.index.records import IndexConfig, IndexRecord
+from neve.segments.directory import Directory
 from neve.segments.flat import Batch
 from neve.segments.rows import Keys, Rows, live_digest, live_masks, merge_rows
 
@@ -33,6 +39,11 @@ class Part:
     def live_rows(self) -> int:
         return int(np.count_nonzero(self.live))
 
+    @property
+    def digest(self) -> int:
+        """Order-free digest of the live rows."""
+        return live_digest(self.rows.keys.hashes[self.live], self.rows.keys.positions[self.live])
+
     def without(self, keys: Keys) -> Part:
         """The same rows, those of `keys` no longer live."""
         hidden, _ = self.rows.keys.match(keys)
@@ -45,11 +56,20 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A segment in memory."""
+    """A flat segment, in memory."""
 
     info: SegmentInfo
     part: Part
     deleted: Keys
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Compacted:
+    """A compacted segment; `masked` bool [rows] is true for rows that are no longer live, None where none is."""
+
+    info: CompactedInfo
+    directory: Directory
+    masked: np.ndarray | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +79,11 @@ class State:
     record: IndexRecord
     base: Manifest
     segments: tuple[Segment, ...]
+    compacted: tuple[Compacted, ...]
     tail: tuple[LogEntry, ...]
     tail_parts: tuple[Part, ...]
     tags: Mapping[str, str]
+    settings: Mapping[str, float]
     position: int
     dropped_at: int | None = None
 
@@ -80,20 +102,42 @@ class State:
 
     @property
     def parts(self) -> tuple[Part, ...]:
+        """The recent rows."""
         return (*(segment.part for segment in self.segments), *self.tail_parts)
 
     @property
+    def recent_keys(self) -> Iterator[Keys]:
+        """Runs of the keys that hide rows of compacted segments."""
+        yield from (part.rows.keys for part in self.parts if len(part.rows))
+        yield from (segment.deleted for segment in self.segments if len(segment.deleted))
+        yield from (entry.batch.deleted for entry in self.tail if len(entry.batch.deleted))
+
+    @property
     def live_rows(self) -> int:
-        return sum(part.live_rows for part in self.parts)
+        """Live rows, where those of compacted segments that a recent key hides are still counted."""
+        return sum(part.live_rows for part in self.parts) + sum(segment.info.live for segment in self.compacted)
 
     @property
     def tail_bytes(self) -> int:
         return sum(entry.size_bytes for entry in self.tail)
 
     def digest(self) -> int:
-        """Order-free digest of the live set; the same before and after a fold."""
-        sums = (live_digest(p.rows.keys.hashes[p.live], p.rows.keys.positions[p.live]) for p in self.parts)
+        """Order-free digest of the rows that `live_rows` counts; the same before and after a fold."""
+        sums = (*(part.digest for part in self.parts), *(segment.info.digest for segment in self.compacted))
         return sum(sums) % 2**64
+
+    def hides(self, hash_: int, key: bytes) -> bool:
+        """Whether a recent row or tombstone has a key."""
+        return any(keys.find(hash_, key) is not None for keys in self.recent_keys)
+
+    def may_hide(self, hashes: np.ndarray) -> np.ndarray:
+        """Mask [n] of the keys' hashes (uint64 [n]) that some recent key has: `hides` tells for certain."""
+        found = np.zeros(len(hashes), np.bool_)
+        for keys in self.recent_keys:
+            near = np.searchsorted(keys.hashes, hashes)
+            near[near == len(keys)] = 0
+            found |= keys.hashes[near] == hashes
+        return found
 
     def arrangement(self) -> int:
         """64-bit digest of what this state was read from: the manifest and each entry of the tail, by write id."""
@@ -116,7 +160,7 @@ class State:
             case Kind.DROP:
                 return replace(after, dropped_at=entry.number)
             case Kind.CONFIGURE:
-                return replace(after, tags=entry.tags)
+                return replace(after, tags=entry.tags, settings=entry.settings)
             case Kind.WRITE:
                 return after._with_rows(entry.batch)
         return after
@@ -132,8 +176,10 @@ class State:
         return replace(self, segments=segments, tail_parts=tuple(tail_parts))
 
 
-def base_state(record: IndexRecord, manifest: Manifest, batches: Mapping[str, Batch]) -> State:
-    """The state that a manifest describes, from its segments' batches by name."""
+def base_state(
+    record: IndexRecord, manifest: Manifest, batches: Mapping[str, Batch], compacted: tuple[Compacted, ...] = ()
+) -> State:
+    """The state that a manifest describes, from its flat segments' batches by name and its compacted segments."""
     found = [batches[info.name] for info in manifest.segments]
     runs = [keys for batch in found for keys in (batch.rows.keys, batch.deleted)]
     masks = live_masks(runs)[::2] if runs else []
@@ -141,7 +187,7 @@ def base_state(record: IndexRecord, manifest: Manifest, batches: Mapping[str, Ba
         Segment(info, Part(batch.rows, mask), batch.deleted)
         for info, batch, mask in zip(manifest.segments, found, masks, strict=True)
     )
-    return State(record, manifest, segments, (), (), manifest.tags, manifest.folded_to)
+    return State(record, manifest, segments, compacted, (), (), manifest.tags, manifest.settings, manifest.folded_to)
 
 
 def apply_all(state: State, entries: Sequence[LogEntry]) -> State:

@@ -1,90 +1,94 @@
-"""Exact search: bounds by one matrix product a part, then exact distances of the rows that could be among the best."""
+"""Search: recent rows exactly, compacted rows by lists and codes, merged by exact distance."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import numpy as np
-import orjson
 
 from neve.filters.expression import Condition
-from neve.index.state import Part, State
-from neve.segments.rows import Rows
-from neve.vectors.exact import Directions, distance_bounds, exact_distances
-
-FILTERS_KEPT = 16
-"""Filters whose matching rows are remembered for each run of rows; rows never change."""
-
-_directions: WeakKeyDictionary[Rows, Directions] = WeakKeyDictionary()
-_matches: WeakKeyDictionary[Rows, OrderedDict[str, np.ndarray]] = WeakKeyDictionary()
-
-
-@dataclass(frozen=True, slots=True)
-class Hits:
-    """The nearest rows: `distances` float32 ascending, equal ones by key; `metadata` as stored."""
-
-    keys: list[str]
-    distances: np.ndarray
-    metadata: list[bytes]
+from neve.index.records import IndexRecord
+from neve.index.settings import RECALL
+from neve.index.state import Compacted, State
+from neve.query.candidates import Found
+from neve.query.compacted import as_point, first_lists, nearest_compacted, want_candidates
+from neve.query.exhaustive import exhaustive
+from neve.query.explain import Explain, Plan
+from neve.query.hits import Hits
+from neve.query.lists import want_lists
+from neve.query.recent import nearest_recent
+from neve.query.session import Prefetch, Session
+from neve.segments.directory import Directory
+from neve.store.blocks import Wanted
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidates:
-    """Rows of one part, and bounds on their distances."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Query:
+    """The k rows nearest to `vector` (float32 [d]) that satisfy `condition`, found with a share `recall` on average.
 
-    part: Part
-    rows: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-
-
-def search(state: State, vector: np.ndarray, k: int, condition: Condition | None) -> Hits:
-    """The k live rows nearest to `vector` (float32 [d]) that satisfy `condition`; all of them where fewer do.
-
-    No request: the state holds everything.
+    Where `recall` is None the index's setting counts; 1 looks at every row.
     """
-    query = Directions.of(vector[None, :])
-    pools = [pool for part in state.parts if (pool := _bounded(part, query, state, condition)) is not None]
-    if not pools:
-        return Hits([], np.empty(0, np.float32), [])
-    high = np.concatenate([pool.high for pool in pools])
-    worst = np.partition(high, k - 1)[k - 1] if len(high) > k else np.inf
-    found: list[tuple[float, bytes, Rows, int]] = []
-    for pool in pools:
-        rows = pool.rows[pool.low <= worst]
-        source = pool.part.rows
-        distances = exact_distances(source.vectors[rows], vector, state.config.metric)
-        keys = source.keys.keys.pick(rows.tolist())
-        found += zip(distances.tolist(), keys, [source] * len(rows), rows.tolist(), strict=True)
-    best = sorted(found, key=lambda hit: hit[:2])[:k]
-    return Hits(
-        [key.decode() for _, key, _, _ in best],
-        np.array([distance for distance, _, _, _ in best], np.float32),
-        [source.metadata[row] for _, _, source, row in best],
-    )
+
+    vector: np.ndarray
+    k: int
+    condition: Condition | None = None
+    recall: float | None = None
 
 
-def _bounded(part: Part, query: Directions, state: State, condition: Condition | None) -> _Candidates | None:
-    alive = part.live if condition is None else part.live & _matching(part.rows, condition)
-    rows = np.flatnonzero(alive)
-    if not len(rows):
+def search(session: Session, state: State, query: Query, explain: Explain | None = None) -> Hits:
+    """The k nearest live rows; always k where k satisfy the condition. Distances are exact.
+
+    No request for recent rows; for compacted ones see `nearest_compacted`. Raises StoreError.
+    """
+    explain = explain if explain is not None else Explain()
+    explain.recent_rows += sum(len(part.rows) for part in state.parts)
+    recall = explain.recall = target(state, query)
+    found: list[Found]
+    if state.compacted and recall == 1:
+        found = exhaustive(session, state, query.vector, query.k, query.condition, explain)
+    else:
+        found = list(nearest_recent(state, query.vector, query.k, query.condition))
+        if state.compacted:
+            found += nearest_compacted(session, state, query.vector, query.k, query.condition, recall, explain)
+        else:
+            explain.goes_by(Plan.RECENT)
+    found.sort(key=lambda hit: hit[:2])
+    del found[query.k :]
+    distances = np.array([distance for distance, _, _ in found], np.float32)
+    return Hits(distances, [source for _, _, source in found])
+
+
+def target(state: State, query: Query) -> float:
+    """The recall that a query is to reach on average."""
+    if query.recall is not None:
+        return query.recall
+    return RECALL.of(state.settings)
+
+
+def lists_ahead(session: Session, query: Query) -> Prefetch | None:
+    """The lists that a query without a filter probes first, and then its candidates, read beside opening its index.
+
+    The hint does not tell the index's settings as they are now; a guess that is off costs requests, not recall.
+    """
+
+    recall = RECALL.default if query.recall is None else query.recall
+    if recall == 1:
         return None
-    directions = _directions.get(part.rows)
-    if directions is None:
-        directions = _directions[part.rows] = Directions.of(part.rows.vectors)
-    low, high = distance_bounds(directions, query, rows, state.config.metric)
-    return _Candidates(part, rows, low, high)
+    begun: dict[str, np.ndarray] = {}
 
+    def first(record: IndexRecord, directories: Sequence[Directory]) -> list[Wanted]:
+        if query.vector.shape != (record.config.dimension,):
+            return []
+        wanted = []
+        for directory in directories:
+            point = begun[directory.folder] = as_point(query.vector, record.config.metric)
+            wanted += want_lists(directory, first_lists(directory, point, query.k, recall))
+        return wanted
 
-def _matching(rows: Rows, condition: Condition) -> np.ndarray:
-    """Mask [n] of the rows whose metadata satisfy a condition."""
-    kept = _matches.setdefault(rows, OrderedDict())
-    mask = kept.get(condition.text)
-    if mask is None:
-        mask = np.fromiter((condition.matches(orjson.loads(raw)) for raw in rows.metadata), np.bool_, len(rows))
-        kept[condition.text] = mask
-        while len(kept) > FILTERS_KEPT:
-            kept.popitem(last=False)
-    return mask
+    def then(segments: Sequence[Compacted]) -> list[Wanted]:
+        if not segments or any(compacted.directory.folder not in begun for compacted in segments):
+            return []
+        return want_candidates(session, segments, next(iter(begun.values())), query.k, recall)
+
+    return Prefetch(session, first, then)

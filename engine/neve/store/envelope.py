@@ -77,7 +77,7 @@ def unseal(key: str, body: bytes) -> Envelope:
             name: np.frombuffer(body, dtype, int(np.prod(shape)), second + offset).reshape(shape)
             for name, (dtype, shape, offset) in fields.pop("sections", {}).items()
         }
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, SyntaxError) as error:  # SyntaxError: NumPy, of a dtype
         raise ObjectCorrupt(f"{key} is not laid out as an object of neve") from error
     return Envelope(fields, sections)
 

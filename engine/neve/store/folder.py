@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -28,10 +29,12 @@ from neve.store.port import (
     Reply,
     Request,
     Unknown,
+    Upload,
 )
 
 _STAGING = ".staging"
 _STAGING_SECONDS_MAX = 86_400.0
+_COPY_BYTES = 1 << 20
 _MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
@@ -61,6 +64,10 @@ class FolderStore:
                     return self._put_new(key, body)
                 case Put(key, body):
                     os.replace(self._stage(body), self._make_parent(key))
+                    self._sync_parent(key)
+                    return Done()
+                case Upload(key, path):
+                    os.replace(self._stage_file(path), self._make_parent(key))
                     self._sync_parent(key)
                     return Done()
                 case List():
@@ -148,6 +155,19 @@ class FolderStore:
             while view:
                 view = view[file.write(view) :]
             os.fsync(file.fileno())
+        return path
+
+    def _stage_file(self, source: Path) -> str:
+        path = os.path.join(self._staging, secrets.token_hex(16))
+        try:
+            with open(source, "rb") as whole, open(path, "xb") as file:
+                shutil.copyfileobj(whole, file, _COPY_BYTES)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            with suppress(OSError):  # half of a large file is not to fill the disk until it is swept
+                os.unlink(path)
+            raise
         return path
 
     def _make_parent(self, key: str) -> str:

@@ -8,19 +8,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from neve.errors import StoreError
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """The bytes [start, stop) of an immutable object, at least one, and their CRC-32 (zlib.crc32)."""
+
+    key: str
+    start: int
+    stop: int
+    crc: int
+
+    def __post_init__(self) -> None:
+        assert self.start < self.stop, "an empty block cannot be asked for, and shares its start with another"
+
+
+@dataclass(frozen=True, slots=True)
 class Get:
-    """Read an object: the whole of it, or the bytes [start, stop), or its last `suffix` bytes."""
+    """Read an object: the whole of it, or the bytes [start, stop), or its last `suffix` bytes.
+
+    The part of a range that lies beyond the end is left out of the reply.
+    `blocks` of [start, stop) are what the bytes are checked by on their way, as a whole object is by its envelope.
+    """
 
     key: str
     start: int = 0
     stop: int | None = None
     suffix: int | None = None
+    blocks: tuple[Block, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -43,6 +62,39 @@ class Put:
     body: bytes
 
 
+UPLOAD_WHOLE_BYTES_MAX = 32 << 20
+"""A larger file goes in parts: one that fails or stalls is not the whole, and memory holds a few parts at most."""
+_PART_BYTES_MIN = 8 << 20
+_PARTS_MAX = 9_000
+"""S3 takes 10,000 (docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Write a local file as an object, in parts where it is large.
+
+    The key is unique: whoever writes it again writes the same bytes.
+    """
+
+    key: str
+    path: Path
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the file now, 0 if it is not there."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+
+def upload_part_bytes(size_bytes: int) -> int:
+    """The size of the parts of a file that is too large to go in one."""
+    return max(_PART_BYTES_MIN, -(-size_bytes // _PARTS_MAX))
+
+
+def upload_requests(size_bytes: int) -> int:
+    """Requests that an upload is billed for: one, or one for each part beside the first and the last word."""
+    return 1 if size_bytes <= UPLOAD_WHOLE_BYTES_MAX else 2 + -(-size_bytes // upload_part_bytes(size_bytes))
+
+
 @dataclass(frozen=True, slots=True)
 class List:
     """One page of the keys that start with `prefix` (a path ending in "/") and sort after `after`, at most `limit`."""
@@ -59,7 +111,7 @@ class Delete:
     keys: tuple[str, ...]
 
 
-Request: TypeAlias = Get | PutNew | Put | List | Delete
+Request: TypeAlias = Get | PutNew | Put | Upload | List | Delete
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +179,7 @@ class Store(Protocol):
     def wave(self, requests: Sequence[Request]) -> list[Reply]:
         """Send all requests at once and wait for all replies, in the order of the requests.
 
-        Get → Found, Missing. PutNew → Created, Exists, Unknown. Put, Delete → Done. List → Listed.
+        Get → Found, Missing. PutNew → Created, Exists, Unknown. Put, Upload, Delete → Done. List → Listed.
         Any of them → Failed. Raises nothing: one failed request must not hide the fate of another.
         """
         ...
@@ -151,7 +203,7 @@ def listed(reply: Reply) -> Listed:
 
 
 def done(reply: Reply) -> None:
-    """A Put's or Delete's reply; raises the StoreError of a failed one."""
+    """A Put's, Upload's or Delete's reply; raises the StoreError of a failed one."""
     if not isinstance(reply, Done):
         raise _error(reply)
 

@@ -9,7 +9,22 @@ from random import Random
 from typing import TypeAlias
 
 from neve.errors import StoreUnavailable
-from neve.store.port import Delete, Exists, Failed, Found, Get, List, Put, PutNew, Reply, Request, Store, Unknown
+from neve.store.port import (
+    Delete,
+    Exists,
+    Failed,
+    Found,
+    Get,
+    List,
+    Put,
+    PutNew,
+    Reply,
+    Request,
+    Store,
+    Unknown,
+    Upload,
+)
+from neve.testing.objects import on_its_way
 
 
 class Fate(StrEnum):
@@ -183,6 +198,8 @@ def describe(request: Request) -> str:
             return f"create {key} ({len(body)} bytes)"
         case Put(key, body):
             return f"put {key} ({len(body)} bytes)"
+        case Upload(key, path):
+            return f"upload {key} from {path.name}"
         case List(prefix, after):
             return f"list {prefix} after {after!r}"
         case Delete(keys):
@@ -211,6 +228,7 @@ class FaultStore:
         """As the port says; raises Crash when the script ends the process."""
         if self.crashed:
             raise Crash("the process has ended before")
+        requests = [on_its_way(request) for request in requests]
         fates = [self._fates(len(self.requests) + place, request) for place, request in enumerate(requests)]
         self.requests.extend(requests)
         for place, fate in enumerate(fates):

@@ -8,12 +8,14 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from neve.errors import StoreUnavailable
 from neve.store.port import (
     Created,
     Delete,
     Done,
     Entry,
     Exists,
+    Failed,
     Found,
     Get,
     List,
@@ -23,6 +25,7 @@ from neve.store.port import (
     PutNew,
     Reply,
     Request,
+    Upload,
 )
 
 
@@ -56,6 +59,9 @@ class Objects:
             case Put(key, body):
                 self._set(key, body)
                 return Done()
+            case Upload():
+                carried = on_its_way(request)
+                return _NO_FILE if carried is request else self.apply(carried)
             case List():
                 return self._list(request)
             case Delete(keys):
@@ -106,6 +112,16 @@ class MemoryStore:
             return [self.objects.apply(request) for request in requests]
 
 
+def on_its_way(request: Request) -> Request:
+    """The request as it travels: an upload is a Put of the bytes that the file had when it was sent."""
+    if not isinstance(request, Upload):
+        return request
+    try:
+        return Put(request.key, request.path.read_bytes())
+    except OSError:
+        return request
+
+
 def _cut_out(body: bytes, request: Get) -> bytes:
     if request.suffix is not None:
         return body[max(0, len(body) - request.suffix) :]
@@ -115,3 +131,6 @@ def _cut_out(body: bytes, request: Get) -> bytes:
 def _after_all(prefix: str) -> str:
     """A string above every key with that prefix."""
     return prefix + chr(0x10FFFF)
+
+
+_NO_FILE = Failed(StoreUnavailable("the file to upload cannot be read"))

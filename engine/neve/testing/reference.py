@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -82,7 +83,7 @@ class ReferenceIndex:
             return []
         measured = distances(self.metric, np.stack([row.vector for row in rows]), vector)
         hits = [ReferenceHit(row.key, float(far), row.metadata) for row, far in zip(rows, measured, strict=True)]
-        return sorted(hits, key=lambda hit: (hit.distance, hit.key))[:k]
+        return sorted(hits, key=lambda hit: (hit.distance, _hash(hit.key)))[:k]
 
     def check_hits(
         self,
@@ -111,7 +112,7 @@ class ReferenceIndex:
             lag = abs(_in_float32(exact) - _in_float32(hit.distance))
             assert lag <= 2 * margin, f"{key!r} at {exact} where {hit.key!r} is at {hit.distance}"
         for (key, far), (other, next_far) in pairwise(found):
-            assert far < next_far or key < other, f"tie of {key!r} and {other!r} not in the order of keys"
+            assert far < next_far or _hash(key) <= _hash(other), f"tie of {key!r} and {other!r} not in hash order"
 
     def _slack(self, vector: Sequence[float] | Vector) -> Callable[[float], float]:
         """How far a distance computed in float32 may be from the exact one."""
@@ -122,6 +123,11 @@ class ReferenceIndex:
         scale = max(largest, float(np.abs(np.asarray(vector, dtype=np.float64)).max()))
         floor = (epsilon * scale) ** 2 + float(np.finfo(np.float32).tiny)
         return lambda exact: epsilon * _in_float32(exact) + floor
+
+
+def _hash(key: str) -> int:
+    """BLAKE2b-64 of a key, the order of keys of equal distance."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
 
 
 def _in_float32(distance: float) -> float:

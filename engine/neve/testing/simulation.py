@@ -24,7 +24,7 @@ from neve.errors import NeveError
 from neve.runtime import Instant, Signal
 from neve.store.port import Exists, Reply, Request, Store
 from neve.testing.faults import CALM, Fate, FaultPlan, damaged, describe, draw, refused, unanswered
-from neve.testing.objects import Objects
+from neve.testing.objects import Objects, on_its_way
 
 START_S = 1_750_000_000.0
 """The true time at which every simulation begins."""
@@ -104,8 +104,7 @@ class Simulation:
         """End every task that has not ended; their `finally` clauses run, their calls into store and runtime raise."""
         for process in self.processes:
             process.alive = False
-            for task in list(process.tasks):
-                task.end()
+            process.end_tasks()
 
     def __enter__(self) -> Simulation:
         return self
@@ -172,11 +171,20 @@ class Process:
         self._simulation.note(f"{self.name} frozen for {seconds:.0f} s")
 
     def kill(self) -> None:
-        """End the process at this moment; what it has sent may still land. Calls `on_death`."""
+        """End the process at this moment; what it has sent may still land. Calls `on_death`.
+
+        Its tasks end next, so that locks that it holds on its machine are free.
+        """
         if self.alive:
             self.alive = False
             self._simulation.note(f"{self.name} killed")
+            self._simulation.at(self._simulation.now_s, self.end_tasks)
             self.on_death()
+
+    def end_tasks(self) -> None:
+        """Throw Killed into every task that has not ended."""
+        for task in list(self.tasks):
+            task.end()
 
 
 class Task:
@@ -235,7 +243,7 @@ class SimStore:
         simulation, process = self._simulation, self._process
         if not process.alive:
             raise Killed
-        wave = _Wave(simulation, process, requests)
+        wave = _Wave(simulation, process, [on_its_way(request) for request in requests])
         random, faults = simulation.random, simulation.faults
         dice, places = random.random(), list(range(len(requests)))
         if dice < faults.kill + faults.freeze:

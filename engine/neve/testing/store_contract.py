@@ -16,6 +16,7 @@ import secrets
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from neve.store.port import (
     Created,
@@ -23,6 +24,7 @@ from neve.store.port import (
     Done,
     Entry,
     Exists,
+    Failed,
     Found,
     Get,
     List,
@@ -33,11 +35,13 @@ from neve.store.port import (
     Reply,
     Request,
     Store,
+    Upload,
 )
 
 CREATORS = 8
 ROUNDS = 12
 BIG_BYTES = 20_000_000
+BIG_UPLOAD_BYTES = 80_000_000
 CLOCKS_APART_MAX_S = 300.0
 
 
@@ -68,6 +72,12 @@ class StoreContract:
         key = _prefix() + "rest"
         _put(store, key, bytes(range(256)))
         assert _one(store, Get(key, start=250)) == Found(bytes(range(250, 256)))
+
+    def test_a_range_beyond_the_end_is_cut(self, store: Store) -> None:
+        key = _prefix() + "short"
+        _put(store, key, b"0123456789")
+        replies = store.wave([Get(key, 8, 12), Get(key, 10, 12), Get(key, 30, 40), Get(key, start=10)])
+        assert replies == [Found(b"89"), Found(b""), Found(b""), Found(b"")]
 
     def test_get_of_a_suffix(self, store: Store) -> None:
         key = _prefix() + "suffix"
@@ -237,6 +247,42 @@ class StoreContract:
             assert len(_keys(store, List(prefix))) == number + 1
         assert _one(store, Delete((prefix + "07",))) == Done()
         assert prefix + "07" not in _keys(store, List(prefix))
+
+    # Uploads
+
+    def test_an_upload_is_the_file(self, store: Store, tmp_path: Path) -> None:
+        prefix = _prefix()
+        for name, content in (("some", b"firn and ice"), ("empty", b"")):
+            (tmp_path / name).write_bytes(content)
+            assert _one(store, Upload(prefix + name, tmp_path / name)) == Done()
+            assert _one(store, Get(prefix + name)) == Found(content)
+            assert _one(store, PutNew(prefix + name, b"late")) == Exists()
+
+    def test_an_upload_may_be_repeated(self, store: Store, tmp_path: Path) -> None:
+        key, file = _prefix() + "deep/er/again", tmp_path / "file"
+        file.write_bytes(b"same bytes")
+        assert store.wave([Upload(key, file)] * 3) == [Done()] * 3
+        assert _one(store, Upload(key, file)) == Done()
+        assert _one(store, Get(key, 5, 10)) == Found(b"bytes")
+        assert file.read_bytes() == b"same bytes"
+
+    def test_a_big_upload_goes_in_parts_and_comes_back_whole(self, store: Store, tmp_path: Path) -> None:
+        key, file = _prefix() + "big", tmp_path / "big"
+        piece = bytes(range(251)) * 4177
+        with file.open("wb") as writing:
+            for _ in range(BIG_UPLOAD_BYTES // len(piece) + 1):
+                writing.write(piece)
+        assert _one(store, Upload(key, file)) == Done()
+        size = file.stat().st_size
+        assert _listed(store, List(key.removesuffix("big"))).entries[0].size_bytes == size
+        for start in range(0, size, 15 * len(piece)):
+            assert _one(store, Get(key, start, start + len(piece))) == Found(piece), f"the bytes from {start} on differ"
+        assert _one(store, Delete((key,))) == Done()
+
+    def test_an_upload_of_no_file_fails_and_makes_nothing(self, store: Store, tmp_path: Path) -> None:
+        key = _prefix() + "nothing"
+        assert isinstance(_one(store, Upload(key, tmp_path / "absent")), Failed)
+        assert _one(store, Get(key)) == Missing()
 
     # Waves and keys
 

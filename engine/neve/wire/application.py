@@ -16,8 +16,8 @@ import orjson
 
 from neve.api.document import parse_json
 from neve.api.faults import Fault, fault
-from neve.api.options import CallOptions, parse_consistency
-from neve.api.render import to_json
+from neve.api.options import OPTIONS, CallOptions, call_options
+from neve.api.render import extras, to_json
 from neve.api.results import Result
 from neve.errors import Malformed, NeveError, ValidationFailed
 from neve.runtime import Instant, Runtime
@@ -29,7 +29,6 @@ access_log = logging.getLogger("neve.access")
 _log = logging.getLogger("neve.wire")
 
 _OPTION_PREFIX = "x-neve-"
-_CONSISTENCY = "x-neve-consistency"
 _INVOCATION = "amz-sdk-invocation-id"
 
 
@@ -63,7 +62,7 @@ class Application:
                 return _response(200, b'{"status":"ok"}', request_id)
             route = route_of(request)
             operation = route.operation
-            response = _response(200, self._answer(route, request), request_id)
+            response = self._answer(route, request, request_id)
         except Exception as error:
             response = self._failure(error, operation, request_id)
         self._record(request_id, operation, response.status, started)
@@ -84,12 +83,14 @@ class Application:
         self._record(request_id, "-", response.status, started)
         return response
 
-    def _answer(self, route: Route, request: Request) -> bytes:
+    def _answer(self, route: Route, request: Request, request_id: str) -> Response:
         if self._verifier is not None:
             self._verifier.verify(request, route.aliases)
         members = {**(_document(request) if route.has_body else {}), **route.members}
         result = self._service.call(route.operation, members, _options(route.operation, request))
-        return orjson.dumps(to_json(result), option=orjson.OPT_SERIALIZE_NUMPY)
+        body = orjson.dumps(to_json(result), option=orjson.OPT_SERIALIZE_NUMPY)
+        added = {_OPTION_PREFIX + name: orjson.dumps(extra).decode() for name, extra in extras(result).items()}
+        return _response(200, body, request_id, added)
 
     def _failure(self, error: Exception, operation: str, request_id: str) -> Response:
         reason = fault(error)
@@ -126,13 +127,15 @@ def _document(request: Request) -> Mapping[str, object]:
 
 
 def _options(operation: str, request: Request) -> CallOptions:
-    for name in request.headers:
-        if name.startswith(_OPTION_PREFIX) and name != _CONSISTENCY:
-            raise ValidationFailed(f"Unknown request option '{name[:64]}'")
+    texts = {}
+    for header, text in request.headers.items():
+        if header.startswith(_OPTION_PREFIX):
+            name = header.removeprefix(_OPTION_PREFIX)
+            if name not in OPTIONS:
+                raise ValidationFailed(f"Unknown request option '{header[:64]}'")
+            texts[name] = text
     invocation = request.headers.get(_INVOCATION)
-    text = request.headers.get(_CONSISTENCY)
-    named = None if invocation is None else _invocation(invocation, operation, request.body)
-    return CallOptions(named) if text is None else CallOptions(named, parse_consistency(text))
+    return call_options(texts, None if invocation is None else _invocation(invocation, operation, request.body))
 
 
 def _invocation(invocation: str, operation: str, body: bytes) -> str:

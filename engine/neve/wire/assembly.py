@@ -23,15 +23,30 @@ class Assembly:
     close: Callable[[], None]
 
 
-def assemble(settings: Settings) -> Assembly:
-    """Open the store and put an application over it; raises StoreError. Costs the database's opening."""
+def assemble(settings: Settings, *, background: bool = False) -> Assembly:
+    """Open the store and put an application over it; raises StoreError. Costs the database's opening.
+
+    In the `background` of a process that stays, indexes are compacted as they need it, if the settings allow.
+    """
     runtime = SystemRuntime()
     try:
-        database = Database.open(connect(settings.store), runtime)
+        database = Database.open(connect(settings.store), runtime, blocks=settings.tiers.open(runtime))
     except BaseException:
         runtime.close()
         raise
     limits = LIMITS[settings.limits]
     service = Service(database, Identity(settings.region, settings.account), limits)
     verifier = Verifier(settings.keys, lambda: runtime.now().wall_s, settings.regions) if settings.keys else None
-    return Assembly(Application(service, runtime, verifier, body_bytes_max=limits.body_bytes), database.close)
+    application = Application(service, runtime, verifier, body_bytes_max=limits.body_bytes)
+    if not (background and settings.compact):
+        return Assembly(application, database.close)
+    from neve.compaction.background import Background, server_means  # here, since functions do without
+
+    compactor = Background(database, *server_means())
+    database.arranged = compactor.offer
+
+    def close() -> None:
+        compactor.close()
+        database.close()
+
+    return Assembly(application, close)

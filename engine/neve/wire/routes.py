@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes
 
-from neve.api.service import OPERATIONS
+from neve.api.service import EXTENSIONS, OPERATIONS
 from neve.errors import Malformed, OperationUnknown
 from neve.wire.message import Request
 
 _TAGS = "/tags/"
 _TAG_OPERATIONS = {"GET": "ListTagsForResource", "POST": "TagResource", "DELETE": "UntagResource"}
 _BODY_OPERATIONS = frozenset(OPERATIONS) - frozenset(_TAG_OPERATIONS.values())
+_EXTENSIONS_FOLDER = "neve"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,8 @@ class Route:
 
 def route_of(request: Request) -> Route:
     """The route of a request; raises OperationUnknown, or Malformed where path or query are not UTF-8."""
-    last = request.path.rpartition("/")[2]
-    if last in _BODY_OPERATIONS:
+    base, _, last = request.path.rpartition("/")
+    if last in _BODY_OPERATIONS or (last in EXTENSIONS and base.rpartition("/")[2] == _EXTENSIONS_FOLDER):
         if request.method != "POST":
             raise OperationUnknown(f"{last} is called by POST")
         return Route(last, True, {})

@@ -98,7 +98,7 @@ def _adapter(settings: Settings, ready: Callable[[], None]) -> Adapter:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.join,), daemon=True).start()
-    return Adapter(partial(assemble, settings), ready)
+    return Adapter(partial(assemble, settings, background=True), ready)
 
 
 def _end_with(parent_ends: Callable[[], None]) -> None:

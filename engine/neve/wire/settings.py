@@ -15,6 +15,7 @@ from pathlib import Path
 
 from neve.api.limits import LIMITS
 from neve.errors import NeveError
+from neve.store.tiers import DISK_BYTES, MEMORY_BYTES, SIZE_FORM, Tiers, parse_size
 from neve.wire.sigv4 import AccessKey
 
 _PREFIX = "NEVE_"
@@ -23,6 +24,8 @@ _SHAPES = {
     "account": (re.compile(r"[0-9]{12}", re.ASCII), "twelve digits"),
 }
 _NUMBERS = {"port": (0, 65535), "workers": (1, 256)}
+_SIZES = {"memory": 1 << 20, "disk_size": 64 << 20}
+_SWITCHES = ("compact", "access_log")
 _KEY_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
 
 
@@ -32,7 +35,11 @@ class SettingsInvalid(NeveError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a server needs to know. No `regions`: a signature may name any; no `keys`: anyone may call."""
+    """What a server needs to know. No `regions`: a signature may name any; no `keys`: anyone may call.
+
+    `memory` bytes of each process hold blocks of segments, as `disk_size` bytes of the folder `disk` do for all, unless
+    that is "". `compact`: whether indexes are compacted in the background.
+    """
 
     store: str
     host: str = "127.0.0.1"
@@ -44,6 +51,10 @@ class Settings:
     limits: str = "aws"
     tls_cert: str = ""
     tls_key: str = ""
+    memory: int = MEMORY_BYTES
+    disk: str = ""
+    disk_size: int = DISK_BYTES
+    compact: bool = True
     access_log: bool = False
     keys: tuple[AccessKey, ...] = ()
 
@@ -56,6 +67,9 @@ class Settings:
         for name, (low, high) in _NUMBERS.items():
             if not low <= getattr(self, name) <= high:
                 raise SettingsInvalid(f"{name} must be between {low} and {high}, not {getattr(self, name)}")
+        for name, low in _SIZES.items():
+            if getattr(self, name) < low:
+                raise SettingsInvalid(f"{name} must be at least {low >> 20}MiB, not {getattr(self, name)} bytes")
         if self.limits not in LIMITS:
             raise SettingsInvalid(f"limits must be one of {', '.join(LIMITS)}, not {self.limits!r}")
         if bool(self.tls_cert) != bool(self.tls_key):
@@ -63,6 +77,11 @@ class Settings:
         if self.workers > 1 and self.store.startswith("memory:"):
             raise SettingsInvalid("a store in memory belongs to one process: it cannot be served by several workers")
         _check_keys(self.keys)
+
+    @property
+    def tiers(self) -> Tiers:
+        """What each process holds of the store."""
+        return Tiers(self.memory, self.disk, self.disk_size)
 
 
 def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, object]) -> Settings:
@@ -114,11 +133,14 @@ def _typed(name: str, value: object, origin: str) -> object:
     kind = _kind(name)
     if name == "keys":
         return _keys(value, origin)
+    if name in _SIZES and isinstance(value, str):
+        return _size(value, f"{name} in {origin}")
     if name == "regions" and isinstance(value, list) and all(isinstance(region, str) for region in value):
         return tuple(value)
     if kind is not tuple and type(value) is kind:
         return value
     expected = {str: "a string", int: "a number", bool: "true or false", tuple: "a list of strings"}[kind]
+    expected = SIZE_FORM if name in _SIZES else expected
     raise SettingsInvalid(f"{name} in {origin} must be {expected}")
 
 
@@ -128,6 +150,8 @@ def _from_text(name: str, text: str, origin: str = "") -> object:
     kind = _kind(name)
     if kind is str:
         return text
+    if name in _SIZES:
+        return _size(text, origin)
     if kind is int:
         if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
             raise SettingsInvalid(f"{origin} must be a number, not {text!r}")
@@ -146,7 +170,14 @@ def _from_text(name: str, text: str, origin: str = "") -> object:
 def _kind(name: str) -> type[str] | type[int] | type[bool] | type[tuple[object, ...]]:
     if name in ("regions", "keys"):
         return tuple
-    return int if name in _NUMBERS else bool if name == "access_log" else str
+    return int if name in (*_NUMBERS, *_SIZES) else bool if name in _SWITCHES else str
+
+
+def _size(text: str, origin: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError:
+        raise SettingsInvalid(f"{origin} must be {SIZE_FORM}, not {text!r}") from None
 
 
 def _keys(value: object, origin: str) -> tuple[AccessKey, ...]:

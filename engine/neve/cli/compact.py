@@ -1,0 +1,181 @@
+"""`neve compact`: turns what has been written into segments that are searched by reading a few ranges."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from neve.cli.command import add_command, database, index_name, print_table, size
+from neve.compaction.compact import FAILURES, MEMORY_BYTES, Compaction, Means, Progress, compact
+from neve.compaction.executors import inline, processes
+from neve.compaction.workspace import workspaces
+from neve.errors import BucketNotFound, IndexNotFound, NeveError
+from neve.index.database import Database
+from neve.index.records import BucketRecord, IndexRecord
+from neve.store.tiers import parse_size
+
+_COMPACT = """\
+Merge what has been written to an index into a segment that queries search by reading a few ranges of it. Without
+a name all indexes are looked at, and those compacted where it is due (10,000 rows or 64 MiB written since the last
+time); an index named by itself is compacted however little there is.
+
+Asked for by name, an index is folded first, so that the newest writes are taken in as well.
+
+Safe beside any number of readers, writers, collectors and other compactions. One that is killed goes on where it
+was when it is started again. Superseded files are deleted by `neve collect`, an hour later at the earliest.
+"""
+WATCH_PAUSE_S = 10.0
+WORKERS_MAX = 64
+_PAGE = 1000
+_COLUMNS = ("index", "rows", "lists", "bytes", "seconds", "written / new")
+MEMORY_BYTES_MIN = 64 << 20
+
+
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = add_command(commands, "compact", "merge what was written into segments", _COMPACT)
+    parser.add_argument("name", nargs="?", type=index_name, metavar="BUCKET[/INDEX]", help="what to compact (all)")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--full", action="store_true", help="leave each index a single segment, whatever its size")
+    how.add_argument("--watch", action="store_true", help="go on, until interrupted, with whatever becomes due")
+    parser.add_argument("--memory", type=memory_size, default=MEMORY_BYTES, metavar="SIZE", help="bound (2GiB)")
+    parser.add_argument(
+        "--workers", type=worker_count, default=0, metavar="N", help="processes to share the work (none)"
+    )
+    parser.set_defaults(func=run_compact)
+
+
+def memory_size(text: str) -> int:
+    """A number of bytes such as 2GiB, 512MiB or 1073741824."""
+    try:
+        size_bytes = parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if size_bytes < MEMORY_BYTES_MIN:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size of at least 64MiB")
+    return size_bytes
+
+
+def worker_count(text: str) -> int:
+    """A number of processes; 0 stands for none but this one."""
+    if not text.isdigit() or int(text) > WORKERS_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number up to {WORKERS_MAX}")
+    return int(text)
+
+
+def run_compact(args: argparse.Namespace) -> int:
+    stopped = threading.Event()
+    workers = processes(args.workers) if args.workers else inline()
+    with database(args) as opened, workers as executor, _signals_set(stopped, args.watch):
+        means = Means(workspaces(), args.memory, executor)
+        told: set[str] = set()
+        while True:
+            done, failures = _compact_all(opened, args, means, stopped)
+            for failure in failures:
+                if failure not in told:  # once, however often it is tried again
+                    print(f"neve: {failure}", file=sys.stderr)
+            told = set(failures)
+            if done:
+                print_table("Compacted", _COLUMNS, done)
+            elif not (args.watch or failures):
+                print("nothing to compact, or another process of this machine is at it")
+            if not args.watch:
+                return 1 if failures else 0
+            if stopped.wait(WATCH_PAUSE_S):
+                return 0
+
+
+def _compact_all(
+    opened: Database, args: argparse.Namespace, means: Means, stopped: threading.Event
+) -> tuple[list[tuple[object, ...]], list[str]]:
+    """Compact what is asked for or due: rows for the table, and what failed, which does not keep others from it."""
+    rows: list[tuple[object, ...]] = []
+    failures: list[str] = []
+    asked = bool(args.name and args.name[1]) and not args.watch
+    try:
+        for bucket, index in _indexes(opened, *(args.name or ("", ""))):
+            if stopped.is_set():
+                break
+            begun = time.monotonic()
+            try:
+                with _bar(f"{bucket}/{index}") as progress:
+                    some = replace(means, progress=progress)
+                    done = compact(opened, bucket, index, some, asked=asked, full=args.full)
+                if done is not None:
+                    rows.append((f"{bucket}/{index}", *_cells(done, time.monotonic() - begun)))
+            except IndexNotFound as error:
+                if args.name and args.name[1]:  # else it was dropped since it was listed
+                    failures.append(str(error))
+            except FAILURES as error:
+                failures.append(f"{bucket}/{index}: {error}")
+    except NeveError as error:
+        failures.append(str(error))
+    return rows, failures
+
+
+def _cells(done: Compaction, seconds: float) -> tuple[object, ...]:
+    return done.rows, done.lists, size(done.size_bytes), f"{seconds:.1f}", f"{done.amplification:.2f}"
+
+
+def _indexes(opened: Database, bucket: str, index: str) -> Iterator[tuple[str, str]]:
+    """Names of a bucket's indexes, or of all; of one index just that. Raises BucketNotFound."""
+    if index:
+        yield bucket, index
+        return
+    for name in [bucket] if bucket else _pages(lambda after: opened.list_buckets("", after, _PAGE)):
+        with nullcontext() if bucket else suppress(BucketNotFound):  # dropped since it was listed
+            for found in _pages(partial(opened.list_indexes, name, "", limit=_PAGE)):
+                yield name, found
+
+
+def _pages(page: Callable[[str], tuple[Sequence[BucketRecord | IndexRecord], bool]]) -> Iterator[str]:
+    """All names of a listing that goes on after a given one."""
+    after, more = "", True
+    while more:
+        records, more = page(after)
+        yield from (record.name for record in records)
+        after = records[-1].name if records else after
+
+
+@contextmanager
+def _signals_set(stopped: threading.Event, watch: bool) -> Iterator[None]:
+    """While watching, SIGINT and SIGTERM let what is under way end well, and a second one does not."""
+    if not watch:
+        yield
+        return
+    previous: dict[int, Any] = {}
+
+    def stop(number: int, _frame: object) -> None:
+        stopped.set()
+        signal.signal(number, previous[number])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        previous[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for handled, handler in previous.items():
+            signal.signal(handled, handler)
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Progress]:
+    """A progress bar on standard error where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _stage, _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title)
+        yield lambda stage, done, total: bar.update(task, description=f"{title} {stage}", completed=done, total=total)

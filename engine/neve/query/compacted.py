@@ -1,0 +1,194 @@
+"""Search of compacted segments: lists by calibrated mass, rows by their codes, distances by their exact vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from neve.filters.expression import Condition
+from neve.index.state import Compacted, State
+from neve.query.candidates import EAGER_RECORDS, Candidates, Found, nearest_candidates
+from neve.query.explain import Explain, Plan
+from neve.query.lists import Scanned, missing_lists, read_lists
+from neve.query.matching import matching_entries
+from neve.query.session import Session
+from neve.segments.directory import Directory
+from neve.store.blocks import Wanted
+from neve.vectors.centroids import centroid_scores
+from neve.vectors.codes import CodedQuery
+from neve.vectors.metric import Metric
+from neve.vectors.probing import choose_lists
+
+SCAN_SHARE = 0.6
+"""From so many of a segment's lists on all are read: the rest costs less than to be wrong about them."""
+MATCHES_EXACT = 10_000
+"""Up to so many matching rows are scored by their vectors, without codes."""
+SMALL_ROWS = 512
+"""Segments of so few rows together are scored exactly, row by row: one range."""
+
+
+def as_point(vector: np.ndarray, metric: Metric) -> np.ndarray:
+    """A query float32 [d] as the clustering and the codes see it: of unit length for cosine."""
+    if metric is Metric.EUCLIDEAN:
+        return vector
+    wide = vector.astype(np.float64)
+    point: np.ndarray = (wide / np.linalg.norm(wide)).astype(np.float32)
+    return point
+
+
+def first_lists(
+    directory: Directory, point: np.ndarray, k: int, recall: float, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """The lists that a query probes first, best first."""
+    scores = centroid_scores(directory.centroids, point)
+    lists = choose_lists(scores, weights, directory.calibration.probe(k, recall))
+    if len(lists) < SCAN_SHARE * directory.lists:
+        return lists
+    return np.argsort(-scores, kind="stable")
+
+
+class _Probe:
+    """One segment as one query sees it."""
+
+    def __init__(
+        self, session: Session, compacted: Compacted, point: np.ndarray, k: int, recall: float, rows: np.ndarray | None
+    ) -> None:
+        directory = self.directory = compacted.directory
+        self._session = session
+        self._point = point
+        self._coded = CodedQuery.of(point, directory.center)
+        self._masked = compacted.masked
+        weights = None
+        if rows is not None:
+            failing = np.ones(directory.rows, np.bool_)
+            failing[rows] = False
+            self._masked = failing if self._masked is None else failing | self._masked
+            weights = np.diff(np.searchsorted(rows, directory.primary_starts)).astype(np.float64)
+            k = k * directory.rows // len(rows)  # about so far out the k nearest of those that pass are found
+        self.lists = first_lists(directory, point, k, recall, weights)
+        self._scanned: Scanned | None = None
+
+    @property
+    def exhausted(self) -> bool:
+        return len(self.lists) >= self.directory.lists
+
+    def widen(self) -> None:
+        """Twice as many lists, in the order of their centroids."""
+        order = np.argsort(-centroid_scores(self.directory.centroids, self._point), kind="stable")
+        fresh = order[~np.isin(order, self.lists)]
+        self.lists = np.concatenate([self.lists, fresh[: max(1, len(self.lists))]])
+        self._scanned = None
+
+    def candidates(self, count: int) -> Candidates:
+        """The best rows by code in the lists so far; at most one wave, for lists not read yet."""
+        if self._scanned is None:
+            self._scanned = Scanned(read_lists(self._session, self.directory, self.lists), self._coded, self._masked)
+        scanned = self._scanned
+        places = scanned.best(count)
+        return Candidates(self.directory, scanned.scores[places], scanned.rows(places), scanned.locations(places))
+
+    def unread(self) -> list[Wanted]:
+        """Blocks of the lists so far that are not at hand."""
+        return [] if self._scanned is not None else missing_lists(self._session, self.directory, self.lists)
+
+    @property
+    def scanned_rows(self) -> int:
+        return 0 if self._scanned is None else len(self._scanned)
+
+
+def nearest_compacted(
+    session: Session,
+    state: State,
+    vector: np.ndarray,
+    k: int,
+    condition: Condition | None,
+    recall: float,
+    explain: Explain,
+) -> list[Found]:
+    """At least the k nearest live rows of compacted segments, with the recall asked for; all where fewer exist.
+
+    Two waves at most when no row turns out to be hidden: lists, then vectors and records; more where the first
+    lists do not hold enough. Raises StoreError.
+    """
+    point = as_point(vector, state.config.metric)
+    found: list[Found] = []
+    probes = []
+    for compacted in state.compacted:
+        rows = None
+        if condition is not None:
+            entries = matching_entries(session, compacted.directory, condition)
+            if len(entries) <= MATCHES_EXACT:
+                explain.goes_by(Plan.MATCHES)
+                found += _exact(session, state, compacted, vector, entries, explain)[:k]
+                continue
+            rows = entries["row"]
+        probes.append(_Probe(session, compacted, point, k, recall, rows))
+    if not probes:
+        return found
+    explain.goes_by(Plan.EVERY_LIST if all(probe.exhausted for probe in probes) else Plan.LISTS)
+    wanted = _candidates_wanted([probe.directory for probe in probes], k, recall)
+    while True:
+        pool = _pool(session, probes, wanted)
+        exhausted = all(probe.exhausted for probe in probes)
+        enough = sum(len(part.rows) for part in pool) >= wanted
+        if enough or exhausted:
+            near = nearest_candidates(session, state, vector, k, pool, explain)
+            if len(near) >= k or not enough:
+                break
+            wanted *= 2
+        for probe in probes:
+            if not (enough or probe.exhausted):
+                probe.widen()
+    explain.lists += sum(len(probe.lists) for probe in probes)
+    explain.lists_total += sum(probe.directory.lists for probe in probes)
+    explain.rows_scored += sum(probe.scanned_rows for probe in probes)
+    return found + near
+
+
+def want_candidates(
+    session: Session, segments: Sequence[Compacted], point: np.ndarray, k: int, recall: float
+) -> list[Wanted]:
+    """Vectors and records of the rows that a search will score exactly, going by the lists that it reads first."""
+    probes = [_Probe(session, compacted, point, k, recall, None) for compacted in segments]
+    wanted: list[Wanted] = []
+    for part in _pool(session, probes, _candidates_wanted([probe.directory for probe in probes], k, recall)):
+        wanted += [*part.want_vectors(), *part.want_records()]
+    return wanted if len(wanted) <= 2 * EAGER_RECORDS else []
+
+
+def _candidates_wanted(directories: Sequence[Directory], k: int, recall: float) -> int:
+    """How many rows to score exactly; all of segments that are small."""
+    wanted = max(max(k, int(np.ceil(one.calibration.probe(k, recall).candidates))) for one in directories)
+    rows = sum(one.rows for one in directories)
+    return max(wanted, rows) if rows <= SMALL_ROWS else wanted
+
+
+def _pool(session: Session, probes: Sequence[_Probe], wanted: int) -> list[Candidates]:
+    """The best rows by code over all segments; at most one wave, for lists that are not at hand."""
+    unread = [block for probe in probes for block in probe.unread()]
+    if unread:
+        session.read(unread)
+    pool = [probe.candidates(wanted) for probe in probes]
+    if len(pool) == 1:
+        return pool
+    scores = np.concatenate([part.scores for part in pool])
+    if len(scores) <= wanted:
+        return pool
+    worst = np.partition(scores, len(scores) - wanted)[len(scores) - wanted]
+    return [_chosen(part, part.scores >= worst) for part in pool]
+
+
+def _chosen(part: Candidates, mask: np.ndarray) -> Candidates:
+    return Candidates(part.directory, part.scores[mask], part.rows[mask], part.locations[mask])
+
+
+def _exact(
+    session: Session, state: State, compacted: Compacted, vector: np.ndarray, entries: np.ndarray, explain: Explain
+) -> list[Found]:
+    """All live rows of some key entries with exact distances."""
+    if compacted.masked is not None:
+        entries = entries[~compacted.masked[entries["row"]]]
+    scores = np.zeros(len(entries), np.float32)
+    part = Candidates(compacted.directory, scores, entries["row"].astype(np.uint32), entries)
+    return nearest_candidates(session, state, vector, len(entries), [part], explain)

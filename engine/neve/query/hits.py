@@ -1,0 +1,56 @@
+"""Hits: the nearest rows of an index, their keys and metadata read when they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from neve.query.session import Session
+from neve.segments.directory import Directory
+from neve.segments.layout import split_record
+from neve.store.blocks import Wanted
+
+Named = tuple[bytes, bytes]
+"""Key (UTF-8) and metadata (a JSON object as stored) of a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """The nearest rows: `distances` float32 ascending, equal ones by the hash of their key.
+
+    A source is a recent row's key and metadata, or the block of a compacted row's record.
+    """
+
+    distances: np.ndarray
+    sources: Sequence[Named | Wanted]
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def named(self, session: Session, start: int, stop: int) -> list[Named]:
+        """Keys and metadata of the hits [start, stop). At most one wave. Raises StoreError."""
+        shown = self.sources[start:stop]
+        read = iter(session.read([source for source in shown if isinstance(source, Wanted)]))
+        return [next(read) if isinstance(source, Wanted) else source for source in shown]
+
+
+def want_record(directory: Directory, location: np.void) -> Wanted:
+    """The record of a compacted row at a location (see LOCATION)."""
+    at, size, crc = int(location["record_at"]), int(location["record_bytes"]), int(location["record_crc"])
+    return Wanted(directory.record_block(at, size, crc), _decode_record(directory), size)
+
+
+def _decode_record(directory: Directory) -> Callable[[memoryview], Named]:
+    name = directory.folder + directory.rows_object
+    return lambda raw: split_record(name, bytes(raw))
+
+
+def want_vector(directory: Directory, row: int, crc: int) -> Wanted:
+    """The vector float32 [d] of a compacted row."""
+    return Wanted(directory.vector_block(row, crc), decode_vector, 4 * directory.dimension)
+
+
+def decode_vector(raw: memoryview) -> np.ndarray:
+    return np.frombuffer(raw, "<f4").copy()
