@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, as_completed, wait
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import TypeAlias
 
 import numpy as np
@@ -28,8 +30,9 @@ from neve.index import paths
 from neve.index.chain import list_all, newest_number
 from neve.index.commit import commit
 from neve.index.database import Database
-from neve.index.index import Index
+from neve.index.fold import fold
 from neve.index.manifest import CompactedInfo, Manifest, Mask, first_manifest
+from neve.index.reader import Reader
 from neve.index.records import IndexRecord, decode_created
 from neve.segments.directory import Directory
 from neve.segments.flat import no_keys
@@ -97,8 +100,8 @@ def compact(
     record, manifest = newest(database.store, bucket, name)
     place = f"{database.identity}-{record.uid}"
     begun = (means.folder / place).exists()
-    if (asked or full) and not begun:  # by a handle of its own: the database's would keep in memory what it has read
-        Index(database.store, database.runtime, database.grace, bucket, name).fold()
+    if (asked or full) and not begun:
+        _fold_tail(database, record)
         record, manifest = newest(database.store, bucket, name)
     if plan_compaction(manifest, asked=asked, full=full) is None and not begun:
         return None
@@ -139,6 +142,17 @@ def _job(store: Store, record: IndexRecord, folder: Path, means: Means, *, asked
     return begin(folder, Job(record.uid, config.dimension, config.metric, means.memory_bytes, planned, boot()))
 
 
+def _fold_tail(database: Database, record: IndexRecord) -> None:
+    """Fold the newest writes, past the database's handle: that would keep in memory what it has read."""
+    reader = Reader(database.store, database.runtime, database.grace)
+    while True:
+        state = reader.open(record.bucket, record.name).state
+        if state.dropped_at is not None:
+            raise IndexNotFound(record.path)
+        if not state.tail or fold(database.store, database.runtime, state) is not None:
+            return
+
+
 def newest(store: Store, bucket: str, name: str) -> tuple[IndexRecord, Manifest]:
     """An index and its newest manifest; what the log has beyond is not compacted yet. 2 LIST, 2 GET.
 
@@ -167,6 +181,7 @@ class _Run:
 
     def run(self) -> Compaction | None:
         """None when others have compacted meanwhile. Raises as `compact`, and ObjectGone."""
+        Thread(target=import_module, args=("lance",), daemon=True).start()  # takes seconds, and others can go on
         gather(self._store, self._workspace, self._job, partial(self._means.progress, "gather"))
         for stage in Stage:
             if stage is Stage.SELECT or self._rows:

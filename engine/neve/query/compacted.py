@@ -10,7 +10,7 @@ from neve.filters.expression import Condition
 from neve.index.state import Compacted, State
 from neve.query.candidates import EAGER_RECORDS, Candidates, Found, nearest_candidates
 from neve.query.explain import Explain, Plan
-from neve.query.lists import Scanned, missing_lists, read_lists
+from neve.query.lists import CodeList, Scanned, held_lists, want_lists
 from neve.query.matching import matching_entries
 from neve.query.session import Session
 from neve.segments.directory import Directory
@@ -18,7 +18,7 @@ from neve.store.blocks import Wanted
 from neve.vectors.centroids import centroid_scores
 from neve.vectors.codes import CodedQuery
 from neve.vectors.metric import Metric
-from neve.vectors.probing import choose_lists
+from neve.vectors.probing import Probe, choose_lists
 
 SCAN_SHARE = 0.6
 """From so many of a segment's lists on all are read: the rest costs less than to be wrong about them."""
@@ -37,12 +37,10 @@ def as_point(vector: np.ndarray, metric: Metric) -> np.ndarray:
     return point
 
 
-def first_lists(
-    directory: Directory, point: np.ndarray, k: int, recall: float, weights: np.ndarray | None = None
-) -> np.ndarray:
+def first_lists(directory: Directory, point: np.ndarray, probe: Probe, weights: np.ndarray | None = None) -> np.ndarray:
     """The lists that a query probes first, best first."""
     scores = centroid_scores(directory.centroids, point)
-    lists = choose_lists(scores, weights, directory.calibration.probe(k, recall))
+    lists = choose_lists(scores, weights, probe)
     if len(lists) < SCAN_SHARE * directory.lists:
         return lists
     return np.argsort(-scores, kind="stable")
@@ -59,14 +57,18 @@ class _Probe:
         self._point = point
         self._coded = CodedQuery.of(point, directory.center)
         self._masked = compacted.masked
+        probe = directory.calibration.probe(k, recall)
+        self.wanted = max(k, probe.candidates)
         weights = None
         if rows is not None:
             failing = np.ones(directory.rows, np.bool_)
             failing[rows] = False
             self._masked = failing if self._masked is None else failing | self._masked
             weights = np.diff(np.searchsorted(rows, directory.primary_starts)).astype(np.float64)
-            k = k * directory.rows // len(rows)  # about so far out the k nearest of those that pass are found
-        self.lists = first_lists(directory, point, k, recall, weights)
+            # about so far out the k nearest of those that pass are found
+            probe = directory.calibration.probe(k * directory.rows // len(rows), recall)
+        self.lists = first_lists(directory, point, probe, weights)
+        self._held: list[CodeList | None] = []
         self._scanned: Scanned | None = None
 
     @property
@@ -81,16 +83,19 @@ class _Probe:
         self._scanned = None
 
     def candidates(self, count: int) -> Candidates:
-        """The best rows by code in the lists so far; at most one wave, for lists not read yet."""
+        """The best rows by code in the lists so far, which have been read."""
         if self._scanned is None:
-            self._scanned = Scanned(read_lists(self._session, self.directory, self.lists), self._coded, self._masked)
+            self._scanned = Scanned([one for one in self._held if one is not None], self._coded, self._masked)
         scanned = self._scanned
-        places = scanned.best(count)
-        return Candidates(self.directory, scanned.scores[places], scanned.rows(places), scanned.locations(places))
+        places, scores = scanned.best(count)
+        return Candidates(self.directory, scores, scanned.rows(places), scanned.locations(places))
 
     def unread(self) -> list[Wanted]:
-        """Blocks of the lists so far that are not at hand."""
-        return [] if self._scanned is not None else missing_lists(self._session, self.directory, self.lists)
+        """Blocks of the lists so far, if any of them is not at hand."""
+        if self._scanned is not None:
+            return []
+        self._held = held_lists(self._session, self.directory, self.lists)
+        return want_lists(self.directory, self.lists) if None in self._held else []
 
     @property
     def scanned_rows(self) -> int:
@@ -127,7 +132,7 @@ def nearest_compacted(
     if not probes:
         return found
     explain.goes_by(Plan.EVERY_LIST if all(probe.exhausted for probe in probes) else Plan.LISTS)
-    wanted = _candidates_wanted([probe.directory for probe in probes], k, recall)
+    wanted = _candidates_wanted(probes)
     while True:
         pool = _pool(session, probes, wanted)
         exhausted = all(probe.exhausted for probe in probes)
@@ -152,15 +157,15 @@ def want_candidates(
     """Vectors and records of the rows that a search will score exactly, going by the lists that it reads first."""
     probes = [_Probe(session, compacted, point, k, recall, None) for compacted in segments]
     wanted: list[Wanted] = []
-    for part in _pool(session, probes, _candidates_wanted([probe.directory for probe in probes], k, recall)):
+    for part in _pool(session, probes, _candidates_wanted(probes)):
         wanted += [*part.want_vectors(), *part.want_records()]
     return wanted if len(wanted) <= 2 * EAGER_RECORDS else []
 
 
-def _candidates_wanted(directories: Sequence[Directory], k: int, recall: float) -> int:
+def _candidates_wanted(probes: Sequence[_Probe]) -> int:
     """How many rows to score exactly; all of segments that are small."""
-    wanted = max(max(k, int(np.ceil(one.calibration.probe(k, recall).candidates))) for one in directories)
-    rows = sum(one.rows for one in directories)
+    wanted = max(probe.wanted for probe in probes)
+    rows = sum(probe.directory.rows for probe in probes)
     return max(wanted, rows) if rows <= SMALL_ROWS else wanted
 
 
@@ -169,6 +174,8 @@ def _pool(session: Session, probes: Sequence[_Probe], wanted: int) -> list[Candi
     unread = [block for probe in probes for block in probe.unread()]
     if unread:
         session.read(unread)
+        for probe in probes:
+            probe.unread()
     pool = [probe.candidates(wanted) for probe in probes]
     if len(pool) == 1:
         return pool

@@ -11,9 +11,12 @@ import numpy as np
 
 from neve.query.lists import CodeList
 from neve.query.session import Session
-from neve.segments.layout import code_row
+from neve.segments.layout import code_bytes, code_row
 from neve.store.blocks import BlockId, Blocks, Reading, Tally, Wanted
 from neve.store.port import Store
+
+_BESIDE = code_row(1).itemsize - code_bytes(1)
+"""Bytes of a code row beside its code."""
 
 
 class Plan(StrEnum):
@@ -106,4 +109,4 @@ def _stored_bytes(value: CodeList | np.ndarray) -> int:
     """Bytes of a list or a vector as stored."""
     if isinstance(value, np.ndarray):
         return value.nbytes
-    return len(value) * code_row(value.levels.shape[1]).itemsize
+    return value.codes.nibbles.nbytes + _BESIDE * len(value)

@@ -83,7 +83,7 @@ def lists_ahead(session: Session, query: Query) -> Prefetch | None:
         wanted = []
         for directory in directories:
             point = begun[directory.folder] = as_point(query.vector, record.config.metric)
-            wanted += want_lists(directory, first_lists(directory, point, query.k, recall))
+            wanted += want_lists(directory, first_lists(directory, point, directory.calibration.probe(query.k, recall)))
         return wanted
 
     def then(segments: Sequence[Compacted]) -> list[Wanted]:

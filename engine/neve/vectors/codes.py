@@ -144,24 +144,50 @@ def _pack(levels: np.ndarray) -> np.ndarray:
     return packed
 
 
+def levels_of(nibbles: np.ndarray, dimension: int) -> np.ndarray:
+    """Levels int8 [n, dimension] of codes as they lie in memory (see PackedCodes): what `CodedQuery` scans."""
+    half = nibbles.shape[1]
+    levels = np.empty((len(nibbles), dimension), np.int8)
+    np.right_shift((nibbles << 4).view(np.int8), 4, out=levels[:, :half])
+    np.right_shift(nibbles[:, : dimension - half].view(np.int8), 4, out=levels[:, half:])
+    return levels
+
+
 def unpack(packed: np.ndarray, dimension: int) -> np.ndarray:
     """Levels int8 [n, dimension] of packed codes uint8 [n, (dimension + 1) // 2]: what `CodedQuery` scans."""
-    half = packed.shape[1]
-    levels = np.empty((len(packed), dimension), np.int8)
-    nibbles = levels.view(np.uint8)
-    np.bitwise_and(packed, 15, out=nibbles[:, :half])
-    np.right_shift(packed[:, : dimension - half], 4, out=nibbles[:, half:])
-    levels -= _ZERO
-    return levels
+    return levels_of(np.bitwise_xor(packed, np.uint8(_ZERO << 4 | _ZERO)), dimension)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedCodes:
+    """Codes as they are kept in memory: `nibbles` uint8 [n, (d + 1) // 2] in two's complement, for the kernel to read.
+
+    Half the bytes of their levels: a scan of many lists is bound by memory (7 GB/s on one core, lists of 50 KB).
+    """
+
+    nibbles: np.ndarray
+    tensor: numkong.Tensor
+
+    @classmethod
+    def of(cls, packed: np.ndarray) -> PackedCodes:
+        """Take over packed codes uint8 [n, (d + 1) // 2], n >= 1, by a copy."""
+        nibbles = np.bitwise_xor(packed, np.uint8(_ZERO << 4 | _ZERO))
+        return cls(nibbles, numkong.from_pointer(nibbles.ctypes.data, nibbles.shape, "int4", owner=nibbles))
+
+    def __len__(self) -> int:
+        return len(self.nibbles)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CodedQuery:
-    """A query in 8 bits a dimension: its rounding is less than a tenth of the codes' own."""
+    """A query in 8 bits a dimension, whose rounding is less than a tenth of the codes' own; and in 4 bits to skim."""
 
     levels: np.ndarray
     """int8 [1, d]; the turned query is levels · scale."""
     scale: np.float32
+    coarse: PackedCodes
+    """One row; the turned query is about its levels · coarse_scale."""
+    coarse_scale: np.float32
     offset: np.float32
     """|q - center|² / 2."""
 
@@ -170,13 +196,28 @@ class CodedQuery:
         """Quantise a query float32 [d], finite, for codes of this center; for cosine a unit vector."""
         shapes, lengths = _shapes(query[None, :], center)
         turned = Rotation.of(len(query)).turn(shapes)
-        scale = float(np.abs(turned).max()) / 127 or 1.0
-        offset = float(lengths[0]) ** 2 * float(np.sum(shapes**2)) / 2.0
+        largest, length = float(np.abs(turned).max()) or 1.0, float(lengths[0])
+        scale, coarse_scale = largest / 127, largest / (_ZERO - 1)
+        offset = length**2 * float(np.sum(shapes**2)) / 2.0
+        coarse = np.full((1, 2 * ((len(query) + 1) // 2)), 0, np.float32)
+        coarse[:, : len(query)] = np.rint(turned / np.float32(coarse_scale))
         return cls(
             np.rint(turned / np.float32(scale)).astype(np.int8),
-            np.float32(min(float(lengths[0]) * scale, _FLOAT_MAX)),
+            np.float32(min(length * scale, _FLOAT_MAX)),
+            PackedCodes.of(_pack(coarse)),
+            np.float32(min(length * coarse_scale, _FLOAT_MAX)),
             np.float32(min(offset, _FLOAT_MAX)),
         )
+
+    def skim(self, lists: Sequence[PackedCodes], factors: np.ndarray, biases: np.ndarray) -> np.ndarray:
+        """Scores as of `scan`, of codes as they lie in memory and by the coarser query: to choose which to scan."""
+        scores = np.empty((1, len(factors)), np.float32)
+        start = 0
+        for codes in lists:
+            stop = start + len(codes)
+            numkong.cdist(self.coarse.tensor, codes.tensor, "dot", out=scores[:, start:stop], out_dtype="float32")
+            start = stop
+        return self._scored(scores, self.coarse_scale, factors, biases)
 
     def scan(self, lists: Sequence[np.ndarray], factors: np.ndarray, biases: np.ndarray) -> np.ndarray:
         """Scores float32 [n] of the rows of some lists of levels int8 [., d], n rows together: larger is nearer.
@@ -192,8 +233,12 @@ class CodedQuery:
                 # sums of integers below 2^23, hence exact in float32: at most 127 · 8 for each of 4,096 dimensions
                 numkong.cdist(self.levels, levels, "dot", out=scores[:, start:stop], out_dtype="float32")
             start = stop
+        return self._scored(scores, self.scale, factors, biases)
+
+    def _scored(self, scores: np.ndarray, scale: np.float32, factors: np.ndarray, biases: np.ndarray) -> np.ndarray:
+        """Scores float32 [n] from the products float32 [1, n] of levels, in place."""
         # in this order inf appears only where the product is beyond float32, and never meets a factor 0
-        first, second = (self.scale, factors) if self.scale < 1 else (factors, self.scale)
+        first, second = (scale, factors) if scale < 1 else (factors, scale)
         with np.errstate(over="ignore"):
             scores *= first
             scores *= second

@@ -18,7 +18,7 @@ from neve.vectors.metric import Metric
 KS = (10, 100, 1_000, 10_000)
 """Fewer neighbours than ten leave means to chance: a smaller k takes what ten take."""
 TARGETS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
-CODE_SHARE = 0.1
+CODE_SHARE = 0.03
 """Of the recall that may be missing, the share left to the codes' ranking; the lists may lose the rest."""
 SHARPNESS = 1.7
 """β times the standard deviation of a member's scores. On both measured sets the mass that members need then equals the
