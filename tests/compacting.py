@@ -22,7 +22,7 @@ from neve.vectors import probing
 
 @contextmanager
 def short_calibrations(queries: int = 6) -> Iterator[None]:
-    """So few pseudo-queries that a compaction takes 30 ms: segments of a few rows are scored exactly in any case."""
+    """So few pseudo-queries (a multiple of 6) that a compaction takes 30 ms; few rows are scored exactly anyway."""
     with patch.object(probing, "QUERIES", queries):
         yield
 

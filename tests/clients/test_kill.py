@@ -1,7 +1,8 @@
-"""kill -9 of the server during a stream of puts: what was acknowledged is there, and nothing is there by half."""
+"""kill -9 of the server during a stream of puts, and of a compaction: what was acknowledged is there, and whole."""
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -11,11 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
 
+import numpy as np
 import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import BotoCoreError, ClientError
 
+from neve.index.database import Database
+from neve.index.entry import Write
+from neve.index.records import Encryption, IndexConfig
+from neve.runtime import SystemRuntime
+from neve.segments.rows import Puts
+from neve.store.connect import connect
+from neve.vectors.metric import Metric
 from tests.conftest import StartNeve
+from tests.reading import everything
 from tests.servers.object_store import ObjectStore
 
 INDEX = {"vectorBucketName": "killed", "indexName": "stream"}
@@ -104,3 +114,50 @@ def check(client: BaseClient, writers: list[Writer]) -> None:
 
 def _key(vector: dict) -> str:
     return vector["key"]
+
+
+ROWS, DIMENSION = 4_000, 32
+
+
+def test_kill_of_a_compaction(tmp_path: Path) -> None:
+    """At any moment: its workers end with it, no row is lost, and the next one goes on to the end."""
+    store, runtime = (tmp_path / "store").as_uri(), SystemRuntime()
+    database = Database.open(connect(store), runtime)
+    database.create_bucket("b", Encryption(), {}, quota=9)
+    database.create_index("b", "i", IndexConfig(DIMENSION, Metric.COSINE, None, Encryption()), {}, quota=9)
+    keys = [f"k{number}" for number in range(ROWS)]
+    vectors = np.random.default_rng(1).normal(size=(ROWS, DIMENSION)).astype(np.float32)
+    database.index("b", "i").write(lambda _: Write(Puts(keys, vectors, [b"{}"] * ROWS)))
+    seed = random.randrange(1 << 32)
+    print(f"moments of seed {seed}")
+    moments = random.Random(seed)
+    command = [sys.executable, "-m", "neve", "compact", "--store", store, "--full", "--workers", "1", "b/i"]
+    environment = {**os.environ, "NEVE_CACHE": str(tmp_path / "cache")}
+    for _ in range(5):
+        process = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
+        time.sleep(moments.uniform(0.5, 5))
+        process.kill()
+        process.wait()
+        assert _all_end(process.pid), "a worker has outlived its compaction"
+        rows = everything(database, database.index("b", "i").read())
+        assert {row.key for row in rows} == set(keys)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    state = database.index("b", "i").read()
+    assert [compacted.info.rows for compacted in state.compacted] == [ROWS]
+    rows = {row.key: row.vector for row in everything(database, state)}
+    assert all(np.array_equal(rows[key], vector) for key, vector in zip(keys, vectors, strict=True))
+    verified = subprocess.run([*command[:3], "verify", "--store", store], capture_output=True, text=True)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    runtime.close()
+
+
+def _all_end(group: int) -> bool:
+    """Whether no process of a group is left, after ten seconds at most."""
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False

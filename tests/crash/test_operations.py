@@ -30,7 +30,7 @@ WARM = frozenset({"put", "put after a fold", "delete", "tag index", "delete inde
 """Operations that are also interrupted in a process that knows the index already."""
 COMPACTIONS = frozenset({"first compaction", "compaction", "compaction of nothing"})
 RESUMED = frozenset({Fate.CRASH_AFTER, Fate.LOST_REPLY, Fate.LATE})
-"""After these the next compaction comes first; after the others new writes do, and a fold that may take an input away."""
+"""After these the next compaction comes first; after the others new writes do, and a fold that may take inputs away."""
 
 
 CASES = [(name, warm) for name in OPERATIONS for warm in ((False, True) if name in WARM else (False,))]

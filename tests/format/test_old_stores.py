@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 import pytest
 
+from neve.compaction.compact import Means, compact
 from neve.compaction.verify import verify
 from neve.errors import BucketNotFound, IndexNotFound
 from neve.index.database import Database
@@ -26,7 +27,7 @@ from tests.format.write_fixture import write_fixture
 from tests.reading import everything, nearest, session
 
 VERSIONS = ("v1",)
-NAMES = ("again", "books", "shapes")
+NAMES = ("again", "books", "shapes", "stones")
 
 
 @pytest.fixture(params=VERSIONS)
@@ -74,10 +75,27 @@ def test_configurations_are_as_given(database: Database) -> None:
 def test_content_is_exactly_what_was_written(database: Database, expected: Mapping[str, Any], name: str) -> None:
     state, content = database.index("library", name).read(), expected["indexes"][name]
     assert state.tags == content["tags"]
-    assert state.live_rows == len(content["rows"])
+    assert state.live_rows == len(content["rows"]) or (state.compacted and state.live_rows > len(content["rows"]))
     assert by_key(everything(database, state)) == content["rows"]
     assert by_key(fetch(session(database), state, [*content["rows"], "key-006", "key-9999"])) == content["rows"]
-    assert_nearest(database, state, content["rows"])
+    for recall in (None, 1.0):
+        assert_nearest(database, state, content["rows"], recall)
+
+
+def test_the_fixture_has_all_kinds_of_compacted_segments(database: Database) -> None:
+    state = database.index("library", "stones").read()
+    masks = [compacted.info.mask for compacted in state.compacted]
+    assert [(mask.count > 0, bool(mask.inline), bool(mask.reference)) for mask in masks] == [
+        (True, False, True),
+        (True, True, False),
+        (False, False, False),
+    ]
+    assert max(compacted.directory.lists for compacted in state.compacted) > 1
+    (flat,) = state.segments
+    assert len(flat.part.rows)
+    assert len(flat.deleted)
+    assert len(state.tail) == 2
+    assert state.live_rows > len(everything(database, state)), "some compacted rows are hidden by recent ones"
 
 
 def test_the_fixture_exercises_the_format(database: Database) -> None:
@@ -103,6 +121,20 @@ def test_hints_are_dispensable(folder: Path, expected: Mapping[str, Any]) -> Non
     assert by_key(everything(database, state)) == expected["indexes"]["books"]["rows"]
 
 
+def test_this_version_compacts_it(
+    database: Database, folder: Path, tmp_path: Path, expected: Mapping[str, Any]
+) -> None:
+    rows = expected["indexes"]["stones"]["rows"]
+    for full in (False, True):
+        compact(database, "library", "stones", Means(tmp_path / "work"), asked=True, full=full)
+        again = Database.open(FolderStore(folder), SystemRuntime())
+        state = again.index("library", "stones").read()
+        assert by_key(everything(again, state)) == rows
+        assert_nearest(again, state, rows)
+        assert verify(again).findings == []
+    assert [compacted.info.mask.count for compacted in state.compacted] == [0]
+
+
 def test_this_version_goes_on_from_there(database: Database, folder: Path, expected: Mapping[str, Any]) -> None:
     rows = dict(expected["indexes"]["books"]["rows"])
     index = database.index("library", "books")
@@ -124,15 +156,15 @@ def by_key(rows: list[Row]) -> dict[str, list[Any]]:
     return {row.key: [row.vector.tolist(), orjson.loads(row.metadata)] for row in rows}
 
 
-def assert_nearest(database: Database, state: State, rows: Mapping[str, Any]) -> None:
+def assert_nearest(database: Database, state: State, rows: Mapping[str, Any], recall: float | None = None) -> None:
     """The nearest by the search are the nearest by the definition of the metric, in doubles."""
-    asked = np.array([1.0, -2.0, 0.5, 3.0][: state.config.dimension])
+    asked = np.array([1.0, -2.0, 0.5, 3.0, -1.0, 0.0, 2.0, 1.5][: state.config.dimension])
     vectors = np.array([vector for vector, _ in rows.values()])
     if state.config.metric is Metric.COSINE:
         distances = 1 - vectors @ asked / (np.linalg.norm(vectors, axis=1) * np.linalg.norm(asked))
     else:
         distances = ((vectors - asked) ** 2).sum(axis=1)
-    hits = nearest(database, state, Query(asked.astype(np.float32), 10))
+    hits = nearest(database, state, Query(asked.astype(np.float32), 10, recall=recall))
     found = [distance for _, distance, _ in hits]
     np.testing.assert_allclose(found, np.sort(distances)[:10], atol=1e-6)
     by_name = dict(zip(rows, distances.tolist(), strict=True))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import orjson
 import pytest
 
 from neve.api import limits
@@ -30,14 +31,23 @@ def table(text: str, heading: str) -> list[list[str]]:
     return rows[2:]
 
 
+def programs() -> list[str]:
+    """The reader on the format page, and how it goes on with compacted segments."""
+    found = re.findall(r"```python\n(.*?)```", page("spec/format.md"), re.DOTALL)
+    assert len(found) == 2
+    return found
+
+
+def run_without_neve(program: str, *arguments: object) -> list[str]:
+    command = [sys.executable, "-I", "-c", WITHOUT_NEVE, *map(str, arguments)]
+    return subprocess.run(command, input=program, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
 def test_the_reader_of_the_format_page_reads_a_store_without_neve() -> None:
-    [program] = re.findall(r"```python\n(.*?)```", page("spec/format.md"), re.DOTALL)
+    program, _ = programs()
     assert len([line for line in program.splitlines() if line.strip()]) <= 20
     index = max((STORE / "data").iterdir(), key=lambda folder: len(list(folder.glob("log/*"))))
-    ran = subprocess.run(
-        [sys.executable, "-I", "-c", WITHOUT_NEVE, index], input=program, capture_output=True, text=True, check=True
-    )
-    lines = ran.stdout.splitlines()
+    lines = run_without_neve(program, index)
     assert lines[0] == "manifest 3: 413 rows up to entry 13"
     assert [re.sub(r" \{.*", "", line).strip() for line in lines[1:]] == [
         "entry 14: write",
@@ -47,6 +57,23 @@ def test_the_reader_of_the_format_page_reads_a_store_without_neve() -> None:
         "entry 18: write",
     ]
     assert lines[-1] == "entry 18: write {'key-021': [-0.6875, 1.9375, -3.3125, -0.6875]}"
+
+
+def test_it_goes_on_with_the_rows_of_compacted_segments() -> None:
+    (index,) = {path.parents[2] for path in (STORE / "data").glob("*/segments/*/directory")}
+    rows = orjson.loads((STORE.parent / "expected.json").read_bytes())["indexes"]["stones"]["rows"]
+    keys = ["key-012", "key-150", "key-299"]  # only in the oldest; in all but the newest; in the two oldest
+    lines = run_without_neve("".join(programs()), index, *keys, "nobody")
+    found = [re.fullmatch(r"segment \S+, row \d+: (\{.*\}) \[(.*)\]", line) for line in _joined(lines)]
+    shown = [(orjson.loads(match[1]), [*map(float, match[2].split())]) for match in found if match]
+    last = {record["key"]: [vector, record["metadata"]] for record, vector in shown}
+    assert last == {key: rows[key] for key in keys}
+    assert len(shown) > len(keys), "a masked row is there, and is none of the index's"
+
+
+def _joined(lines: list[str]) -> list[str]:
+    """What NumPy has broken within brackets, as one line again."""
+    return re.sub(r"\n\s+", " ", "\n".join(lines)).splitlines()
 
 
 def test_hashes_on_the_format_page() -> None:

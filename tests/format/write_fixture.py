@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import shutil
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import orjson
 
+from neve.compaction import compact as compaction
+from neve.compaction.compact import Means, compact
 from neve.index.database import Database
 from neve.index.entry import Kind, Write, encode_bare
 from neve.index.paths import log_entry
@@ -26,6 +30,9 @@ from neve.vectors.metric import Metric
 
 BOOKS = IndexConfig(4, Metric.COSINE, ("text",), Encryption())
 SHAPES = IndexConfig(3, Metric.EUCLIDEAN, None, Encryption())
+STONES = IndexConfig(8, Metric.COSINE, None, Encryption())
+MASK_BYTES = 40
+"""Larger masks are objects of their own here: one of the two is."""
 
 
 @dataclass(slots=True)
@@ -65,7 +72,9 @@ class Librarian:
 
     def _row(self, number: int, version: int) -> tuple[list[float], dict[str, Any]]:
         """Components are multiples of 1/8, so that JSON and float32 both hold them exactly."""
-        vector = [((number * (place + 3) + 5 * version) % 63 - 31) / 8 + 0.0625 for place in range(self._dimension)]
+        turns = number // 63
+        steps = [number * (place + 3) + 5 * version + turns * place * place for place in range(self._dimension)]
+        vector = [(step % 63 - 31) / 8 + 0.0625 for step in steps]
         document: dict[str, Any] = {"number": number, "version": version, "even": number % 2 == 0}
         if number % 3 == 0:
             document["shelf"] = ["é", "雪", "a/b"][: number % 4]
@@ -111,12 +120,37 @@ def write_fixture(folder: Path) -> dict[str, Any]:
     again = Librarian(database, "again", BOOKS, {"life": "second"})
     again.put(8, version=2)
 
-    living = {"again": again, "books": books, "shapes": shapes}
+    stones = Librarian(database, "stones", STONES, {"kind": "stones"})
+    write_compacted(database, stones)
+
+    living = {"again": again, "books": books, "shapes": shapes, "stones": stones}
     return {
         "identity": database.identity,
         "buckets": {"cellar": {"cold": "yes"}, "library": {"owner": "névé", "empty": ""}},
         "indexes": {name: {"rows": one.expected.rows, "tags": one.expected.tags} for name, one in living.items()},
     }
+
+
+def write_compacted(database: Database, stones: Librarian) -> None:
+    """Three compacted segments, two of them with masks; a flat one with rows and tombstones that hide some; a tail."""
+    stones.put(*range(300), version=1)
+    compact_now(database)
+    stones.put(*range(290, 380), version=2)
+    stones.delete(3, 4, 1_000)
+    compact_now(database)
+    stones.put(*range(0, 300, 20), version=3)
+    stones.delete(310, 311, 77)
+    compact_now(database)
+    stones.put(5, 295, 300, 400, version=4)
+    stones.delete(6, 296, 20)
+    stones.index.fold()
+    stones.put(7, 401, version=5)
+    stones.delete(8, 297, 400)
+
+
+def compact_now(database: Database) -> None:
+    with patch.object(compaction, "MASK_INLINE_BYTES_MAX", MASK_BYTES), tempfile.TemporaryDirectory() as work:
+        assert compact(database, "library", "stones", Means(Path(work)), asked=True) is not None
 
 
 def main() -> None:

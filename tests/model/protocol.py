@@ -36,6 +36,7 @@ from tests.model.protocol_store import (
     Request,
     Segment,
     View,
+    after,
     catalog,
     file,
     log,
@@ -52,6 +53,9 @@ class Mutant(StrEnum):
     NOT_WRITTEN = "404 read as 'not written'"
     ID_IGNORED = "write id ignored"
     MASKS_OF_PLAN = "masks of the plan"
+    NO_MASKS = "compacted segments without masks"
+    INPUTS_REVIVED = "inputs that a fold has merged"
+    TOMBSTONES_FORGOTTEN = "tombstones of flat rows alone"
     NO_WORK_FLOOR = "no work floor"
     CATALOG_BY_NAME = "catalog deleted by name"
     GARBAGE_BY_ABSENCE = "garbage by absence"
@@ -85,7 +89,7 @@ class Knowledge(NamedTuple):
 
     @property
     def view(self) -> View:
-        return View(self.uid, self.base | {entry.id for _, entry in self.tail if entry.is_news})
+        return View(self.uid, after(self.base, (entry for _, entry in self.tail)))
 
 
 EMPTY = Entry("empty", "-")
@@ -387,49 +391,87 @@ class IndexProtocol:
             number += 1
         return listing.newest, found[0], tuple(tail)
 
-    def fold(self, uid: str, name: str, folds: int = 1) -> Program:
-        """The tail becomes one flat segment; a loser plans anew."""
+    def fold(self, uid: str, name: str, folds: int = 1, merges: frozenset[str] = NONE) -> Program:
+        """The tail and the flat segments that it `merges` become one flat segment; a loser plans anew."""
         attempts, won = 0, None
         while attempts < self.patience and folds:
             attempts += 1
             plan = yield from self.newest(uid)
             if plan is None or not plan[2]:
                 continue
-            segment = Segment(f"{name}{attempts}", plan[0], frozenset(e.id for _, e in plan[2] if e.is_news))
+            parts = frozenset(part for part in plan[1].segments if part.name in merges)
+            segment = self._folded(f"{name}{attempts}", *plan, parts)
             commit = plan[1]._replace(
                 id=f"{name}{attempts}",
                 parent=plan[1].id,
                 folded_to=plan[2][-1][0],
                 fold=tuple((number, entry.id) for number, entry in plan[2]),
-                segments=plan[1].segments | {segment},
+                segments=plan[1].segments - parts | {segment},
             )
             yield Wave((PutNew(file(uid, segment), segment),))
             won = yield from self.create(manifest(uid, plan[0] + 1), commit)
             folds = folds if won is False else folds - 1
 
-    def merge(self, uid: str, name: str, sources: frozenset[str]) -> Program:
-        """Compaction: `sources` become one segment, long in the making, committed on whatever is newest by then."""
+    def _folded(
+        self, name: str, planned: int, base: Manifest, tail: tuple[tuple[int, Entry], ...], parts: frozenset[Segment]
+    ) -> Segment:
+        """What a fold writes. A tombstone stays while a flat segment has an older row, or anything is compacted."""
+        entries = [entry for _, entry in tail]
+        hidden = NONE.union(*(segment.hides for segment in base.segments))
+        rows = after(NONE.union(*(part.rows for part in parts)) - hidden, entries)
+        hides = NONE.union(*(part.hides for part in parts), *(entry.removes for entry in entries))
+        rest = base.segments - parts
+        if not base.compacted or self.mutant is Mutant.TOMBSTONES_FORGOTTEN:
+            hides &= NONE.union(*(segment.rows for segment in rest if not segment.compacted))
+        return Segment(name, planned, rows, hides)
+
+    def compact(self, uid: str, name: str, sources: frozenset[str] = NONE) -> Program:
+        """All flat segments, and the compacted ones named, become one; it is long in the making.
+
+        It is committed on whatever is newest by then, unless others have compacted meanwhile.
+        """
         plan = yield from self.newest(uid)
         won: bool | None = False
         attempts = 0
         while plan is not None and won is False and attempts < self.patience:
             number, base, _ = plan
             if attempts == 0:
-                planned, parts = base, frozenset(part for part in base.segments if part.name in sources)
-                merged = Segment(name, number, frozenset[str]().union(*(part.rows for part in parts)) - base.masks)
+                planned = base
+                parts = frozenset(p for p in base.segments if not p.compacted or p.name in sources)
+                hidden = NONE.union(*(part.hides for part in parts))
+                merged = Segment(
+                    name, number, NONE.union(*(base.unmasked(part) for part in parts)) - hidden, compacted=True
+                )
                 yield Wave((PutNew(file(uid, merged), merged),))
             attempts += 1
             floor = 0 if self.mutant is Mutant.NO_WORK_FLOOR else base.floor
-            if not parts <= base.segments or merged.planned < floor:
+            beside = (base.compacted, base.masks) != (planned.compacted, planned.masks)
+            if merged.planned < floor or (beside and self.mutant is not Mutant.MASKS_OF_PLAN):
                 break
-            carried = planned.masks if self.mutant is Mutant.MASKS_OF_PLAN else base.masks
-            masks = carried.union(*(part.hides for part in parts))
             commit = base._replace(
-                id=f"{name}.{attempts}", parent=base.id, fold=(), segments=base.segments - parts | {merged}, masks=masks
+                id=f"{name}.{attempts}",
+                parent=base.id,
+                fold=(),
+                segments=(base.segments - base.compacted) - parts | (planned.compacted - parts) | {merged},
+                masks=self._masks(base, planned, parts, merged),
             )
             won = yield from self.create(manifest(uid, number + 1), commit)
             if won is False:
                 plan = yield from self.newest(uid)
+
+    def _masks(
+        self, base: Manifest, planned: Manifest, parts: frozenset[Segment], merged: Segment
+    ) -> frozenset[tuple[str, str]]:
+        """Those of the plan, what its flat inputs hide, and rows of inputs that a fold has merged since."""
+        hidden = NONE.union(*(part.hides for part in parts))
+        gone = [part for part in parts if not part.compacted and part not in base.segments]
+        kept = planned.compacted - parts
+        masks = {(name, row) for name, row in planned.masks if name in {segment.name for segment in kept}}
+        if self.mutant is not Mutant.NO_MASKS:
+            masks |= {(segment.name, row) for segment in kept for row in segment.rows & hidden}
+        if self.mutant is not Mutant.INPUTS_REVIVED:
+            masks |= {(merged.name, row) for part in gone for row in merged.rows & part.rows}
+        return frozenset(masks)
 
     def configure_in_manifest(self, uid: str, setting: str) -> Program:
         """What a mutant does with a setting: commits it as a manifest."""

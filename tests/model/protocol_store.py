@@ -7,7 +7,7 @@ order of everything that took effect, which no actor sees and against which ever
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import ClassVar, NamedTuple
 
@@ -16,7 +16,7 @@ NONE: frozenset[str] = frozenset()
 
 
 class Entry(NamedTuple):
-    """log/<n>: `open`, `write`, `configure`, `drop`, `empty` (a plug).
+    """log/<n>: `open`, `write`, `delete` (of the row that its id ends with), `configure`, `drop`, `empty` (a plug).
 
     `undo` is the drop by a CreateIndex that finds its bucket gone, told apart so that the truth can judge it.
     """
@@ -27,7 +27,16 @@ class Entry(NamedTuple):
     @property
     def is_news(self) -> bool:
         """Whether queries see it."""
-        return self.kind in ("write", "configure")
+        return self.kind in ("write", "delete", "configure")
+
+    @property
+    def removes(self) -> frozenset[str]:
+        """The row that it deletes."""
+        return frozenset({self.id.split()[-1]}) if self.kind == "delete" else NONE
+
+    @property
+    def adds(self) -> frozenset[str]:
+        return frozenset({self.id}) if self.is_news and self.kind != "delete" else NONE
 
     @property
     def ends(self) -> bool:
@@ -36,31 +45,52 @@ class Entry(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """An immutable file of rows; `planned` is the manifest its work started from, `hides` older rows it overrides."""
+    """An immutable file of rows; `planned` is the manifest its work started from.
+
+    `hides`: older rows that a flat segment overrides or deletes, wherever they are.
+    """
 
     name: str
     planned: int
     rows: frozenset[str]
     hides: frozenset[str] = NONE
+    compacted: bool = False
 
 
 class Manifest(NamedTuple):
-    """manifest/<m>: how the log up to `folded_to` is arranged. `settings` is used by one mutant only."""
+    """manifest/<m>: how the log up to `folded_to` is arranged. `settings` is used by one mutant only.
+
+    `masks`: (segment, row) for rows of compacted segments that no longer count.
+    """
 
     id: str
     parent: str
     folded_to: int = 0
     fold: tuple[tuple[int, str], ...] = ()
     segments: frozenset[Segment] = frozenset()
-    masks: frozenset[str] = NONE
+    masks: frozenset[tuple[str, str]] = frozenset()
     floor: int = 0
     settings: frozenset[str] = NONE
 
     @property
     def rows(self) -> frozenset[str]:
         """What a query sees of the segments: neither masked nor hidden."""
-        hidden = self.masks.union(*(segment.hides for segment in self.segments))
-        return self.settings.union(*(segment.rows for segment in self.segments)) - hidden
+        hidden = NONE.union(*(segment.hides for segment in self.segments))
+        return self.settings.union(*(self.unmasked(segment) for segment in self.segments)) - hidden
+
+    @property
+    def compacted(self) -> frozenset[Segment]:
+        return frozenset(segment for segment in self.segments if segment.compacted)
+
+    def unmasked(self, segment: Segment) -> frozenset[str]:
+        return frozenset(row for row in segment.rows if (segment.name, row) not in self.masks)
+
+
+def after(rows: frozenset[str], entries: Iterable[Entry]) -> frozenset[str]:
+    """The rows after some entries."""
+    for entry in entries:
+        rows = (rows | entry.adds) - entry.removes
+    return rows
 
 
 NO_MANIFEST = Manifest("nothing folded", "")
@@ -264,7 +294,7 @@ ABSENT = View("", NONE)
 
 
 class Event(NamedTuple):
-    """`create`, `write`, `configure`, `drop` or `undo`, at the moment it took effect."""
+    """`create`, `write`, `delete`, `configure`, `drop` or `undo`, at the moment it took effect."""
 
     kind: str
     uid: str
@@ -290,7 +320,7 @@ def state_after(history: tuple[Event, ...]) -> View:
         elif event.kind in ("drop", "undo"):
             view = ABSENT
         else:
-            view = View(view.uid, view.rows | {event.id})
+            view = View(view.uid, after(view.rows, [Entry(event.kind, event.id)]))
     return view
 
 
@@ -355,9 +385,9 @@ def _check_manifest(store: Store, path: Path, new: Manifest) -> None:
     promise(all(segment.planned >= old.floor for segment in added), "no new segment below work_floor")
     entries = [store.objects.get(log(path.of, number)) for number in range(old.folded_to + 1, new.folded_to + 1)]
     promise(all(isinstance(entry, Entry) for entry in entries), "only entries that count are folded")
-    folded = frozenset(e.id for e in entries if isinstance(e, Entry) and e.is_news)
     if new.settings == old.settings:
-        promise(new.rows == old.rows | folded, "the live set is the same before and after fold and compaction")
+        folded = [entry for entry in entries if isinstance(entry, Entry)]
+        promise(new.rows == after(old.rows, folded), "the live set is the same before and after fold and compaction")
 
 
 def _check_store(store: Store, truth: Truth) -> None:
@@ -384,14 +414,13 @@ def look(store: Store, record: Record) -> View:
     """What the objects under data/<uid>/ say."""
     uid, (_, newest) = record.uid, store.newest("manifest", record.uid)
     base = newest if isinstance(newest, Manifest) else NO_MANIFEST
-    rows, number = set(base.rows), base.folded_to + 1
+    rows, number = base.rows, base.folded_to + 1
     while isinstance(entry := store.objects.get(log(uid, number)), Entry):
         if entry.ends:
             return ABSENT
-        if entry.is_news:
-            rows.add(entry.id)
+        rows = after(rows, [entry])
         number += 1
-    return View(uid, frozenset(rows)) if number > 1 or record.opens else ABSENT
+    return View(uid, rows) if number > 1 or record.opens else ABSENT
 
 
 def judge(outcome: str, what: str | View, truth: Truth, arrived: int) -> Truth:

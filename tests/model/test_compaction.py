@@ -257,7 +257,9 @@ def _interrupt(one: World, number: int, meanwhile: Callable[[World], None]) -> N
     one.check()
 
 
-WRITES = st.tuples(st.just("write"), st.lists(st.sampled_from([*KEYS, *LARGE[:4]]), min_size=1, max_size=5, unique=True))
+WRITES = st.tuples(
+    st.just("write"), st.lists(st.sampled_from([*KEYS, *LARGE[:4]]), min_size=1, max_size=5, unique=True)
+)
 ACTIONS = st.one_of(
     WRITES,
     WRITES,

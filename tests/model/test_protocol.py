@@ -160,8 +160,8 @@ def settings(mutant: Mutant | None) -> Scenario:
 
 
 def _compacted() -> tuple[dict[Path, Object], Event]:
-    """Segment s0 with rows a and b; flat segment f, which deletes a. The live set is {b}."""
-    s0 = Segment("s0", 0, frozenset({"a", "b"}))
+    """Compacted segment s0 with rows a and b; flat segment f, which deletes a. The live set is {b}."""
+    s0 = Segment("s0", 0, frozenset({"a", "b"}), compacted=True)
     f = Segment("f", 0, frozenset(), hides=frozenset({"a"}))
     newest = Manifest("M1", "nothing folded", segments=frozenset({s0, f}))
     files: dict[Path, Object] = {file("X", s0): s0, file("X", f): f}
@@ -169,23 +169,36 @@ def _compacted() -> tuple[dict[Path, Object], Event]:
 
 
 def masks(mutant: Mutant | None) -> Scenario:
-    """Two compactions at once: one turns what f hides into masks, the other rewrites s0, planned before that."""
+    """Two compactions at once, beside a fold of f: one turns what f hides into masks, the other rewrites s0."""
     p, (objects, event) = NameProtocol(mutant, patience=2), _compacted()
     actors = {
-        "compactor 1": lambda: p.merge("X", "s1", frozenset({"s0"})),
-        "compactor 2": lambda: p.merge("X", "s2", frozenset({"f"})),
-        "folder": lambda: p.fold("X", "F"),
+        "compactor 1": lambda: p.compact("X", "s1", frozenset({"s0"})),
+        "compactor 2": lambda: p.compact("X", "s2"),
+        "folder": lambda: p.fold("X", "F", merges=frozenset({"f"})),
         "others": _others(R),
     }
     return _scenario(actors, objects, event, timeouts=1)
+
+
+def inputs(mutant: Mutant | None) -> Scenario:
+    """A first compaction, while one of its rows is deleted and a fold merges its input with the tombstone."""
+    p = NameProtocol(mutant, patience=2)
+    f = Segment("f", 0, frozenset({"a", "b"}))
+    objects = {**PLAIN, file("X", f): f, manifest("X", 1): Manifest("M1", "nothing folded", segments=frozenset({f}))}
+    actors = {
+        "compactor": lambda: p.compact("X", "s1"),
+        "folder": lambda: p.fold("X", "F", merges=frozenset({"f"})),
+        "others": _others(Entry("delete", "not a")),
+    }
+    return _scenario(actors, objects, Event("write", "X", "a"), Event("write", "X", "b"), timeouts=1)
 
 
 def floor(mutant: Mutant | None) -> Scenario:
     """A compaction that sleeps between its segment and its commit, and a collector that finds that segment unnamed."""
     p, (objects, event) = NameProtocol(mutant, patience=2), _compacted()
     actors = {
-        "compactor 1": lambda: p.merge("X", "s1", frozenset({"s0"})),
-        "compactor 2": lambda: p.merge("X", "s2", frozenset({"f"})),
+        "compactor 1": lambda: p.compact("X", "s1", frozenset({"s0"})),
+        "compactor 2": lambda: p.compact("X", "s2"),
         "collector": lambda: p.collect_segments("X", "floor", AGES.grace),
     }
     return _scenario(actors, objects, event, limits=LOG_AGES, timeouts=1)
@@ -305,6 +318,7 @@ SCENARIOS: dict[Make, set[str]] = {
     sleep: {"read"},
     settings: {"acknowledged", "read"},
     masks: set(),
+    inputs: set(),
     floor: set(),
     delete: {"acknowledged", "not found", "unknown"},
     drop: {"acknowledged", "not found"},
@@ -325,6 +339,9 @@ CAUGHT: dict[Mutant, tuple[Make, str]] = {
     Mutant.NOT_WRITTEN: (race, "a refused write is seen by none"),
     Mutant.ID_IGNORED: (race, "nothing is acknowledged that a later state lacks"),
     Mutant.MASKS_OF_PLAN: (masks, "the live set is the same before and after fold and compaction"),
+    Mutant.NO_MASKS: (masks, "the live set is the same before and after fold and compaction"),
+    Mutant.INPUTS_REVIVED: (inputs, "the live set is the same before and after fold and compaction"),
+    Mutant.TOMBSTONES_FORGOTTEN: (masks, "the live set is the same before and after fold and compaction"),
     Mutant.NO_WORK_FLOOR: (floor, "every file that a manifest names exists"),
     Mutant.CATALOG_BY_NAME: (names, "an index goes only by a drop in its log"),
     Mutant.GARBAGE_BY_ABSENCE: (birth, "the store tells the truth"),

@@ -158,7 +158,7 @@ class Machine(RuleBasedStateMachine):
         compact_in(database, self.folder / str(process), "shelf", "books", full=full)
         state = self.state(process)
         assert live_set(database, state) == before
-        assert not (state.segments or state.tail)
+        assert (state.segments, state.tail) == ((), ())
         assert state.live_rows == len(self.reference.rows)
         assert len(state.compacted) <= 1 or not full
 

@@ -26,7 +26,8 @@ CREW = {
 class Setting:
     """One world. `stretch` multiplies all pauses; `short` is the share of pauses of seconds, the others last longer.
 
-    `mask_bytes`: larger masks are objects of their own. `clocks_s`: how far the wall clocks of processes are off, at least and at most.
+    `mask_bytes`: larger masks are objects of their own. `clocks_s`: how far the wall clocks of processes are off, at
+    least and at most.
     """
 
     faults: FaultPlan

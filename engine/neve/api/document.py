@@ -11,6 +11,8 @@ from neve.errors import Malformed
 
 _INTEGER_DIGITS_MAX = 309  # of the largest double; a longer integer is none, and parsing its digits costs their square
 _EXACT_DIGITS = 18  # every integer of so few digits fits 64 bits
+_LONG = b"0" * (_EXACT_DIGITS + 1)
+_DIGITS_TO_0 = bytes.maketrans(b"123456789", b"000000000")
 
 
 def parse_json(body: bytes) -> object:
@@ -49,6 +51,8 @@ def _integer(digits: str) -> int:
 
 def _has_long_integer(body: bytes) -> bool:
     """Whether some number may be an integer of 19 digits or more (digits in strings count: that costs only time)."""
+    if _LONG not in body.translate(_DIGITS_TO_0):  # a hundred times faster than what follows, on the many small bodies
+        return False
     text = np.frombuffer(body, np.uint8)
     digit = (text - ord("0")) < 10  # unsigned: what is below "0" wraps round to the top
     first = digit.copy()

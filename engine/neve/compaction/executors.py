@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Any, TypeVar
 
 _Result = TypeVar("_Result")
@@ -46,3 +47,12 @@ def processes(workers: int, *, blas_threads: int = 0, niceness: int = 0) -> Iter
 def _set_up(niceness: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # what a terminal sends to all is for the first process to handle
     os.nice(niceness)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Workers wait on a pipe that they hold open themselves: of a parent that was killed they would never learn."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -33,6 +33,15 @@ class Place:
     directory: Directory
     entry: np.void
 
+    def want(self, *, vector: bool = True, record: bool = True) -> list[Wanted]:
+        """The blocks of the row."""
+        wanted = []
+        if vector:
+            wanted.append(want_vector(self.directory, int(self.entry["row"]), int(self.entry["vector_crc"])))
+        if record:
+            wanted.append(want_record(self.directory, self.entry))
+        return wanted
+
 
 def want_key_block(directory: Directory, block: int) -> Wanted:
     """A block of a segment's key index."""
@@ -53,28 +62,31 @@ def fetch(session: Session, state: State, keys: Sequence[str]) -> list[Row]:
             found[key] = row
     asked = {key: h for key, h in named.items() if key not in found and not state.hides(h, key.encode())}
     if state.compacted and asked:
-        found |= read_rows(session, _places(session, state, asked), vectors=True, metadata=True)
+        found |= read_rows(session, _places(session, state.compacted, asked), vectors=True, metadata=True)
     return [found[key] for key in named if key in found]
 
 
 def key_blocks_ahead(session: Session, keys: Sequence[str]) -> Prefetch:
-    """The blocks of the key index that some keys need, read beside the opening of their index."""
-    hashes = [hash_key(key.encode()) for key in dict.fromkeys(keys)]
+    """The blocks of the key index that some keys need, and then the rows, read beside the opening of their index."""
+    named = {key: hash_key(key.encode()) for key in dict.fromkeys(keys)}
+    begun: set[str] = set()
 
-    def want(_: IndexRecord, directories: Sequence[Directory]) -> list[Wanted]:
+    def first(_: IndexRecord, directories: Sequence[Directory]) -> list[Wanted]:
+        begun.update(directory.folder for directory in directories)
+        hashes = list(named.values())
         return [want for directory in directories for want in _key_blocks(directory, hashes)]
 
-    return Prefetch(session, want)
+    def then(segments: Sequence[Compacted]) -> list[Wanted]:
+        if not begun.issuperset(compacted.directory.folder for compacted in segments):
+            return []
+        return [want for place in _places(session, segments, named).values() for want in place.want()]
+
+    return Prefetch(session, first, then)
 
 
 def read_rows(session: Session, places: dict[str, Place], *, vectors: bool, metadata: bool) -> dict[str, Row]:
     """Compacted rows by key, with what was asked for of them. At most one wave. Raises StoreError."""
-    wanted: list[Wanted] = []
-    for place in places.values():
-        if vectors:
-            wanted.append(want_vector(place.directory, int(place.entry["row"]), int(place.entry["vector_crc"])))
-        if metadata:
-            wanted.append(want_record(place.directory, place.entry))
+    wanted = [want for place in places.values() for want in place.want(vector=vectors, record=metadata)]
     values = iter(session.read(wanted))
     return {key: Row(key, next(values) if vectors else None, next(values)[1] if metadata else None) for key in places}
 
@@ -88,16 +100,16 @@ def _recent(state: State, hash_: int, key: str) -> Row | None:
     return None
 
 
-def _places(session: Session, state: State, asked: dict[str, int]) -> dict[str, Place]:
-    """Where the live rows of some keys are that no recent key hides. At most one wave."""
+def _places(session: Session, segments: Sequence[Compacted], asked: dict[str, int]) -> dict[str, Place]:
+    """Where the unmasked rows of some keys (with their hashes) are. At most one wave."""
     wanted = {
         (compacted.directory.folder, block): want_key_block(compacted.directory, block)
-        for compacted in state.compacted
+        for compacted in segments
         for block in _block_numbers(compacted.directory, list(asked.values()))
     }
     blocks = dict(zip(wanted, session.read(list(wanted.values())), strict=True))
     found: dict[str, Place] = {}
-    for compacted in state.compacted:
+    for compacted in segments:
         directory = compacted.directory
         for key, hash_ in asked.items():
             number = directory.key_block_of(hash_)

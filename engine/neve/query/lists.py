@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -84,11 +84,12 @@ class Scanned:
     def __init__(self, lists: Sequence[CodeList], query: CodedQuery, masked: np.ndarray | None) -> None:
         self._lists = lists
         self._query = query
-        self._starts = np.cumsum([0, *map(len, lists)])
+        starts = list(accumulate((one.codes.nibbles.shape[0] for one in lists), initial=0))
+        self._starts = np.array(starts)
         numbers = np.concatenate([np.empty((3, 0), np.float32), *(one.numbers for one in lists)], axis=1)
         self._numbers = numbers
         self._rows = numbers[2].view("<u4")
-        self._scores = query.skim([one.codes for one in lists], numbers[0], numbers[1])
+        self._scores = query.skim([one.codes for one in lists], starts, numbers[0], numbers[1])
         if masked is not None:
             self._scores[masked[self._rows]] = -np.inf
 

@@ -17,6 +17,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numkong
 import numpy as np
@@ -209,14 +210,17 @@ class CodedQuery:
             np.float32(min(offset, _FLOAT_MAX)),
         )
 
-    def skim(self, lists: Sequence[PackedCodes], factors: np.ndarray, biases: np.ndarray) -> np.ndarray:
-        """Scores as of `scan`, of codes as they lie in memory and by the coarser query: to choose which to scan."""
+    def skim(
+        self, lists: Sequence[PackedCodes], starts: Sequence[int], factors: np.ndarray, biases: np.ndarray
+    ) -> np.ndarray:
+        """Scores as of `scan`, of codes as they lie in memory and by the coarser query: to choose which to scan.
+
+        The rows of list i are [starts[i], starts[i + 1]).
+        """
         scores = np.empty((1, len(factors)), np.float32)
-        start = 0
-        for codes in lists:
-            stop = start + len(codes)
-            numkong.cdist(self.coarse.tensor, codes.tensor, "dot", out=scores[:, start:stop], out_dtype="float32")
-            start = stop
+        query = self.coarse.tensor
+        for codes, (start, stop) in zip(lists, pairwise(starts), strict=True):
+            numkong.cdist(query, codes.tensor, "dot", out=scores[:, start:stop], out_dtype="float32")
         return self._scored(scores, self.coarse_scale, factors, biases)
 
     def scan(self, lists: Sequence[np.ndarray], factors: np.ndarray, biases: np.ndarray) -> np.ndarray:
