@@ -15,7 +15,7 @@ from neve.api.records import check_query
 from neve.api.requests import Float32s
 from neve.api.results import Hit, HitPage
 from neve.api.tokens import Position
-from neve.errors import FieldError, PageTokenInvalid, ValidationFailed
+from neve.errors import FieldError, ObjectGone, PageTokenInvalid, ValidationFailed
 from neve.filters.parse import parse
 from neve.index.index import Index
 from neve.index.state import State
@@ -32,8 +32,13 @@ def query_vectors(context: Context, request: requests.QueryVectors) -> HitPage:
 
     Pages after the first cost no second search while its hits are held here.
     """
-    index, session = context.database.index(*index_of(context.identity, request)), context.session
-    state = index.read(context.options.consistency, _ahead(session, request, context))
+    index = context.database.index(*index_of(context.identity, request))
+    ahead = _ahead(context.session, request, context)
+    return index.read_with(lambda state: _answer(context, request, index, state), context.options.consistency, ahead)
+
+
+def _answer(context: Context, request: requests.QueryVectors, index: Index, state: State) -> HitPage:
+    session = context.session
     vector = _checked_vector(request, state, context)
     condition = None
     if request.filter is not None:
@@ -48,8 +53,13 @@ def query_vectors(context: Context, request: requests.QueryVectors) -> HitPage:
         start = context.tokens.position(request.next_token, "query", digest)
         if start.uid != state.record.uid or now_s - start.issued_s > TOKEN_LIFE_S:
             raise PageTokenInvalid
-    hits = _searched(context, session, index, state, start, query, digest)
-    return _page(context, session, request, state, start, hits, digest)
+    try:
+        hits = _searched(context, session, index, state, start, query, digest)
+        return _page(context, session, request, state, start, hits, digest)
+    except ObjectGone as error:
+        if start.offset:
+            raise PageTokenInvalid("the state that the page token names has been collected") from error
+        raise
 
 
 def _ahead(session: Session, request: requests.QueryVectors, context: Context) -> Prefetch | None:

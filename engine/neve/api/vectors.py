@@ -15,6 +15,7 @@ from neve.errors import FieldError, LimitExceeded, ValidationFailed
 from neve.index.consistency import AS_KNOWN
 from neve.index.entry import Write
 from neve.index.records import IndexRecord
+from neve.index.state import State
 from neve.query.fetch import Row, fetch, key_blocks_ahead
 from neve.query.listing import Cursor, Page, list_rows
 from neve.segments.rows import Puts
@@ -51,15 +52,22 @@ def delete_vectors(context: Context, request: requests.DeleteVectors) -> Nothing
 def get_vectors(context: Context, request: requests.GetVectors) -> VectorPage:
     """Missing keys are left out, repeats collapse. Raises IndexNotFound, ValidationFailed."""
     index, session = context.database.index(*index_of(context.identity, request)), context.session
-    state = index.read(context.options.consistency, key_blocks_ahead(session, request.keys))
-    check_keys(request.keys)
-    rows = fetch(session, state, request.keys)
+
+    def found(state: State) -> list[Row]:
+        check_keys(request.keys)
+        return fetch(session, state, request.keys)
+
+    rows = index.read_with(found, context.options.consistency, key_blocks_ahead(session, request.keys))
     return VectorPage(_shown(rows, request))
 
 
 def list_vectors(context: Context, request: requests.ListVectors) -> VectorPage:
     """One page in hash order of the keys. Raises IndexNotFound, PageTokenInvalid, ValidationFailed."""
-    state = context.database.index(*index_of(context.identity, request)).read(context.options.consistency)
+    index = context.database.index(*index_of(context.identity, request))
+    return index.read_with(lambda state: _listed(context, request, state), context.options.consistency)
+
+
+def _listed(context: Context, request: requests.ListVectors, state: State) -> VectorPage:
     segment, segments = _segment(request)
     belonging = ("vectors", state.record.uid, segment, segments)
     after = None if request.next_token is None else context.tokens.cursor(request.next_token, *belonging)

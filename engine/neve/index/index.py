@@ -6,8 +6,9 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
-from neve.errors import IndexNotFound, NeveError, PageTokenInvalid
+from neve.errors import IndexNotFound, NeveError, ObjectGone, PageTokenInvalid
 from neve.index import paths
 from neve.index.append import Appender, Draft
 from neve.index.consistency import STRONG, Consistency
@@ -26,6 +27,9 @@ COURTESY_S_MIN, COURTESY_S_MAX = 0.001, 1.0
 COURTESY_FADING = 0.9
 """Who has met another writer pauses up to about one wave before each entry, less with each that met none: a winner
 knows the head at once, a loser has to learn it first, and would lose for ever."""
+
+
+Result = TypeVar("Result")
 
 
 @dataclass(slots=True)
@@ -77,6 +81,18 @@ class Index:
             if age_s <= consistency.bounded_s:
                 return known.state
         return self._fresh(ahead).state
+
+    def read_with(
+        self, use: Callable[[State], Result], consistency: Consistency = STRONG, ahead: Ahead | None = None
+    ) -> Result:
+        """What `use` makes of a state as of `read`; where something that it names has been collected, of the newest.
+
+        That happens to who reads more slowly, or goes by older knowledge, than the grace period allows.
+        """
+        try:
+            return use(self.read(consistency, ahead))
+        except ObjectGone:
+            return use(self.read())
 
     def read_at(self, uid: str, manifest: int, position: int, arrangement: int) -> State:
         """The very state that a page token names; raises PageTokenInvalid, IndexNotFound."""

@@ -25,7 +25,7 @@ SCAN_SHARE = 0.6
 MATCHES_EXACT = 10_000
 """Up to so many matching rows are scored by their vectors, without codes."""
 SMALL_ROWS = 512
-"""Segments of so few rows together are scored exactly, row by row: one range."""
+"""Segments of so few rows together are scored exactly, row by row, after all of their few lists."""
 
 
 def as_point(vector: np.ndarray, metric: Metric) -> np.ndarray:
@@ -38,10 +38,10 @@ def as_point(vector: np.ndarray, metric: Metric) -> np.ndarray:
 
 
 def first_lists(directory: Directory, point: np.ndarray, probe: Probe, weights: np.ndarray | None = None) -> np.ndarray:
-    """The lists that a query probes first, best first."""
+    """The lists that a query probes first, best first: all of a small segment."""
     scores = centroid_scores(directory.centroids, point)
     lists = choose_lists(scores, weights, probe)
-    if len(lists) < SCAN_SHARE * directory.lists:
+    if len(lists) < SCAN_SHARE * directory.lists and directory.rows > SMALL_ROWS:
         return lists
     return np.argsort(-scores, kind="stable")
 
@@ -68,7 +68,7 @@ class _Probe:
             # about so far out the k nearest of those that pass are found
             probe = directory.calibration.probe(k * directory.rows // len(rows), recall)
         self.lists = first_lists(directory, point, probe, weights)
-        self._held: list[CodeList | None] = []
+        self._held: list[CodeList] = []
         self._scanned: Scanned | None = None
 
     @property
@@ -85,17 +85,18 @@ class _Probe:
     def candidates(self, count: int) -> Candidates:
         """The best rows by code in the lists so far, which have been read."""
         if self._scanned is None:
-            self._scanned = Scanned([one for one in self._held if one is not None], self._coded, self._masked)
+            self._scanned = Scanned(self._held, self._coded, self._masked)
         scanned = self._scanned
         places, scores = scanned.best(count)
         return Candidates(self.directory, scores, scanned.rows(places), scanned.locations(places))
 
-    def unread(self) -> list[Wanted]:
-        """Blocks of the lists so far, if any of them is not at hand."""
+    def hold(self) -> list[Wanted]:
+        """Take the lists so far; where one is not at hand, the blocks to read before this is asked again."""
         if self._scanned is not None:
             return []
-        self._held = held_lists(self._session, self.directory, self.lists)
-        return want_lists(self.directory, self.lists) if None in self._held else []
+        held = held_lists(self._session, self.directory, self.lists)
+        self._held = [one for one in held if one is not None]
+        return want_lists(self.directory, self.lists) if len(self._held) < len(held) else []
 
     @property
     def scanned_rows(self) -> int:
@@ -171,11 +172,11 @@ def _candidates_wanted(probes: Sequence[_Probe]) -> int:
 
 def _pool(session: Session, probes: Sequence[_Probe], wanted: int) -> list[Candidates]:
     """The best rows by code over all segments; at most one wave, for lists that are not at hand."""
-    unread = [block for probe in probes for block in probe.unread()]
+    unread = {probe: blocks for probe in probes if (blocks := probe.hold())}
     if unread:
-        session.read(unread)
-        for probe in probes:
-            probe.unread()
+        session.read([block for blocks in unread.values() for block in blocks])
+        for probe in unread:
+            probe.hold()
     pool = [probe.candidates(wanted) for probe in probes]
     if len(pool) == 1:
         return pool
