@@ -11,7 +11,8 @@ from collections.abc import Generator
 from itertools import pairwise
 from typing import Any
 
-from tests.model.protocol import IndexProtocol, Knowledge, Mutant
+from tests.model.protocol import IndexProtocol, Knowledge
+from tests.model.protocol_mutants import Mutant
 from tests.model.protocol_search import Program, Tell, Wave
 from tests.model.protocol_store import (
     Bucket,

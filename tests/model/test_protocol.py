@@ -19,7 +19,8 @@ from types import ModuleType
 import pytest
 
 from tests.model import protocol, protocol_names
-from tests.model.protocol import Knowledge, Mutant
+from tests.model.protocol import Knowledge
+from tests.model.protocol_mutants import Mutant
 from tests.model.protocol_names import NameProtocol
 from tests.model.protocol_search import Ages, Program, Scenario, Search, Wave
 from tests.model.protocol_store import (
