@@ -10,7 +10,7 @@ import numpy as np
 
 from neve.index.state import State
 from neve.query.explain import Explain
-from neve.query.hits import Named, want_record, want_vector
+from neve.query.hits import Located, Named, want_record, want_vector
 from neve.query.session import Session
 from neve.segments.directory import Directory
 from neve.segments.rows import hash_key
@@ -20,7 +20,7 @@ from neve.vectors.exact import exact_distances
 EAGER_RECORDS = 512
 """Up to so many candidates are read with their records in one wave; of more only the hits that are shown."""
 
-Found = tuple[float, int, "Named | Wanted"]
+Found = tuple[float, int, "Named | Located"]
 """Distance, hash of the key, and source of a hit."""
 
 
@@ -82,7 +82,7 @@ def nearest_candidates(
     starts = np.cumsum([0, *(len(part.rows) for part in pool)])
     parts = (np.searchsorted(starts, order, side="right") - 1).tolist()
     sources = (
-        want_record(pool[part].directory, pool[part].locations[place - starts[part]])
+        Located(pool[part].directory, pool[part].locations[place - starts[part]])
         for part, place in zip(parts, order.tolist(), strict=True)
     )
     return list(zip(distances[order].tolist(), hashes[order].tolist(), sources, strict=True))

@@ -12,7 +12,7 @@ from neve.filters.expression import Condition
 from neve.index.state import Compacted, State
 from neve.query.candidates import Found
 from neve.query.explain import Explain, Plan
-from neve.query.hits import Named, want_record
+from neve.query.hits import Located, Named, want_record
 from neve.query.matching import matching_entries
 from neve.query.recent import nearest_recent
 from neve.query.session import Session
@@ -126,7 +126,7 @@ class _Nearest:
         """The nearest of these and of some more."""
         ours = zip(self._distances.tolist(), self._hashes.tolist(), self._places, strict=True)
         found: list[Found] = [
-            (distance, hash_, want_record(part.compacted.directory, entry)) for distance, hash_, (part, entry) in ours
+            (distance, hash_, Located(part.compacted.directory, entry)) for distance, hash_, (part, entry) in ours
         ]
         return sorted([*found, *recent], key=lambda hit: hit[:2])[: self._k]
 

@@ -16,15 +16,23 @@ Named = tuple[bytes, bytes]
 """Key (UTF-8) and metadata (a JSON object as stored) of a row."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Located:
+    """Where a compacted row lies: its segment, and its location (see LOCATION)."""
+
+    directory: Directory
+    location: np.void
+
+
 @dataclass(frozen=True, slots=True)
 class Hits:
     """The nearest rows: `distances` float32 ascending, equal ones by the hash of their key.
 
-    A source is a recent row's key and metadata, or the block of a compacted row's record.
+    A source is a recent row's key and metadata, or where a compacted row lies.
     """
 
     distances: np.ndarray
-    sources: Sequence[Named | Wanted]
+    sources: Sequence[Named | Located]
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -32,8 +40,9 @@ class Hits:
     def named(self, session: Session, start: int, stop: int) -> list[Named]:
         """Keys and metadata of the hits [start, stop). At most one wave. Raises StoreError."""
         shown = self.sources[start:stop]
-        read = iter(session.read([source for source in shown if isinstance(source, Wanted)]))
-        return [next(read) if isinstance(source, Wanted) else source for source in shown]
+        located = [want_record(source.directory, source.location) for source in shown if isinstance(source, Located)]
+        read = iter(session.read(located))
+        return [next(read) if isinstance(source, Located) else source for source in shown]
 
 
 def want_record(directory: Directory, location: np.void) -> Wanted:
