@@ -1,7 +1,10 @@
-"""Recall on real data: exact search finds every true neighbour, under every filter, for queries of every origin."""
+"""Recall on real data, for queries of every origin: exact search finds every true neighbour, under every filter; what
+is compacted is searched at the recall that is promised."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
@@ -19,6 +22,8 @@ RecordProperty = Callable[[str, object], None]
 INDEX = {"vectorBucketName": "real", "indexName": "corpus"}
 OVER_HTTP = 10_000  # rows that go through boto3, whose own arithmetic takes most of an ingest; the others in process
 QUERIES_BY_ORIGIN = 5
+COMPACTED_QUERIES_BY_ORIGIN = 100
+RECALL, RECALL_OF_AN_ORIGIN, RECALL_PERCENTILE_5 = 0.98, 0.975, 0.8
 DISTANCE_ERROR_MAX = 1e-6
 
 
@@ -34,10 +39,17 @@ def passing(corpus: Corpus) -> Masks:
 
 
 @pytest.fixture(scope="module")
-def client(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BaseClient]:
-    """boto3 on a server whose index holds the corpus, put by two writers: the server, and a client in process."""
-    store = tmp_path_factory.mktemp("real").as_uri()
-    with NeveServer(store) as server:
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tmp_path_factory.mktemp("real").as_uri()
+
+
+@pytest.fixture(scope="module")
+def client(corpus: Corpus, store: str) -> Iterator[BaseClient]:
+    """boto3 on a server whose index holds the corpus, put by two writers: the server, and a client in process.
+
+    Nothing is compacted but by the last test.
+    """
+    with NeveServer(store, "--no-compact") as server:
         over_http = server.client()
         over_http.create_vector_bucket(vectorBucketName=INDEX["vectorBucketName"])
         over_http.create_index(**INDEX, **corpus.shape)
@@ -80,6 +92,27 @@ def test_recall_is_one(client: BaseClient, corpus: Corpus, passing: Masks, recor
     )
     record_property("recall", told)
     print(told)
+
+
+def test_recall_after_compaction(
+    client: BaseClient, store: str, corpus: Corpus, record_property: RecordProperty
+) -> None:
+    command = [sys.executable, "-m", "neve", "compact", "/".join(INDEX.values()), "--store", store]
+    subprocess.run(command, check=True, timeout=300)
+    numbers = corpus.by_origin(COMPACTED_QUERIES_BY_ORIGIN)
+    truth, everything = Truth(corpus, corpus.queries[numbers]), np.ones(len(corpus.keys), np.bool_)
+    for k in (10, 100):
+        recalls: dict[str, list[float]] = {}
+        for place, number in enumerate(numbers):
+            asked = {"topK": k, "returnDistance": True, "queryVector": {"float32": corpus.queries[number].tolist()}}
+            found = check_hits(client.query_vectors(**INDEX, **asked)["vectors"], truth, place, k, everything)
+            recalls.setdefault(corpus.origins[number], []).append(truth.recall(place, k, everything, found))
+        means = {origin: float(np.mean(shares)) for origin, shares in recalls.items()}
+        record_property(f"recall after compaction, k = {k}", means)
+        assert min(means.values()) >= RECALL_OF_AN_ORIGIN, means
+        shares = np.concatenate(list(recalls.values()))
+        assert float(np.mean(shares)) >= RECALL, means
+        assert float(np.percentile(shares, 5)) >= RECALL_PERCENTILE_5
 
 
 def check_hits(hits: list[dict], truth: Truth, query: int, k: int, passing: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ def test_the_demo_runs_twice(tmp_path: Path) -> None:
 
 
 def session_members(session: int) -> list[str]:
-    """Processes of a session, by `ps`, which every system has."""
-    processes = subprocess.run(["ps", "-A", "-o", "pid=,sess=,args="], capture_output=True, text=True, check=True)
-    return [line for line in processes.stdout.splitlines() if line.split()[1] == str(session)]
+    """Processes of a session, by `ps`, which every system has; but for dead ones that wait for init to look."""
+    processes = subprocess.run(["ps", "-A", "-o", "sess=,stat=,pid=,args="], capture_output=True, text=True, check=True)
+    found = (line.split(maxsplit=2) for line in processes.stdout.splitlines())
+    return [rest for owner, status, rest in found if owner == str(session) and not status.startswith("Z")]
