@@ -17,6 +17,7 @@ EQUAL_RECALL = 0.98
 LISTS_SHARES = (0.06, 0.12, 0.2, 0.3, 0.45, 0.7, 1.0)
 REFINES = (1, 2, 3)
 TUNING_QUERIES = 80
+TARGETS = (0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.99)
 
 BOUNDED = "bounded;seconds=3600"
 
@@ -84,15 +85,23 @@ def _recall(suite: str, asking: Asking, origin: str, recalls: np.ndarray, mean: 
 def tuned(asking: Asking, origin: str) -> Asking:
     """The fastest settings at EQUAL_RECALL for the queries of one origin, else those of the best recall.
 
-    Only LanceDB has any. A peer is tuned to each origin by itself, which no application could do.
+    Of LanceDB nprobes and the refine factor, of ours the recall target; infino has none. All are tuned to each origin
+    by itself, which no application could do.
     """
-    if asking.session.engine is not LANCEDB:
+    if asking.session.engine is LANCEDB:
+        lists = max(1, len(asking.dataset.corpus.keys) // ROWS_PER_LIST)
+        grid: list[Settings] = [
+            {"nprobes": max(1, round(lists * share)), "refine": refine}
+            for refine, share in product(REFINES, LISTS_SHARES)
+        ]
+    elif asking.session.engine is NEVE:
+        grid = [{"recall": target} for target in TARGETS]
+    else:
         return asking
-    lists = max(1, len(asking.dataset.corpus.keys) // ROWS_PER_LIST)
     numbers = asking.dataset.by_origin(origin, TUNING_QUERIES)
     tried = []
-    for refine, share in product(REFINES, LISTS_SHARES):
-        candidate = asking.with_settings({"nprobes": max(1, round(lists * share)), "refine": refine})
+    for settings in grid:
+        candidate = asking.with_settings({**asking.settings, **settings})
         answers = candidate.ask(numbers)
         tried.append((answers, candidate))
         if answers.recall >= EQUAL_RECALL:
