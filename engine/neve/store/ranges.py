@@ -18,7 +18,7 @@ class Spacing:
     lest the one slow connection among many decide the wave; only a block that is longer itself is asked for whole.
     """
 
-    gap_bytes: int = 96 << 10
+    gap_bytes: int = 80 << 10
     gap_bytes_max: int = 256 << 10
     requests: int = 64
     span_bytes_max: int = 1 << 20
