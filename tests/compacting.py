@@ -11,7 +11,8 @@ from unittest.mock import patch
 
 import numpy as np
 
-from neve.compaction.compact import Compaction, Means, compact
+from neve.compaction.build import Means
+from neve.compaction.compact import Compaction, compact
 from neve.errors import ObjectGone
 from neve.index.database import Database
 from neve.index.state import State

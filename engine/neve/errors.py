@@ -16,6 +16,8 @@ NeveError
 │   ├── ResourceNotFound         no bucket and no index has that ARN
 │   ├── KeyUnusable              a KMS key was named, and none can be used here
 │   ├── PageTokenInvalid         a page token that is altered, foreign or too old
+│   ├── ImportOpen               an import of another source is open
+│   ├── ImportEnded              an import was abandoned, or another process has ended it
 │   └── LimitExceeded            a stated limit would be passed
 ├── StoreError                   the object store did not do what was asked
 │   ├── StoreUnavailable         a request failed for as long as we were willing to try
@@ -24,6 +26,12 @@ NeveError
 │   ├── StoreForeign             the store holds a newer format, or something else than neve
 │   ├── ObjectCorrupt            an object's bytes do not match their checksum
 │   └── ObjectGone               an object named by a manifest is not there
+├── TransferError                an import or an export cannot go on
+│   ├── SourceUnfit              what is to be imported is missing, unreadable, or has no such columns
+│   ├── SourceChanged            what is imported has changed since the import began
+│   ├── TargetUnfit              where an export is to go is not empty, or cannot be written
+│   └── TransferIncomplete       what arrived is not what was sent
+├── ClusterLost                  the machines that work was given to are out of reach, or have ended
 └── OutcomeUnknown               a write may or may not have happened; reading tells
 """
 
@@ -134,6 +142,18 @@ class PageTokenInvalid(Refused):
     """A page token was altered, belongs to another request, or outlived the grace period."""
 
 
+class ImportOpen(_Named):
+    """An import of another source into the index has begun and not ended."""
+
+    _text = "an import of another source into {0} is open: run that one again, or end it by `neve import --abandon {0}`"
+
+
+class ImportEnded(_Named):
+    """An import that was under way has been abandoned, or ended by another process that was at it too."""
+
+    _text = "this import into {} was abandoned, or finished by another process: if rows are missing, run it again"
+
+
 class LimitExceeded(Refused):
     """A stated limit (of buckets, indexes, vectors) would be passed."""
 
@@ -164,6 +184,30 @@ class ObjectCorrupt(StoreError):
 
 class ObjectGone(StoreError):
     """An object that the state names is not in the store."""
+
+
+class TransferError(NeveError):
+    """An import or an export cannot go on; the message names the file, the column or the endpoint."""
+
+
+class SourceUnfit(TransferError):
+    """What is to be imported is missing, cannot be read, or does not have the columns that it needs."""
+
+
+class SourceChanged(TransferError):
+    """A file that is imported is not the one that the import began with."""
+
+
+class TargetUnfit(TransferError):
+    """The place that an export is to go to is not empty, or cannot be written."""
+
+
+class TransferIncomplete(TransferError):
+    """What was read back is not what was sent: by count, or by digest."""
+
+
+class ClusterLost(NeveError):
+    """The machines that work was given to cannot be reached, or have ended over it; what they have done is kept."""
 
 
 class OutcomeUnknown(NeveError):

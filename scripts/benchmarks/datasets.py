@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from tests.clients.corpus import TIE, Corpus, debian_or_sample, shared_set
-from tests.servers.tools import ROOT, cache
+from tests.servers.tools import ROOT
+from tests.servers.tools import cache as cache_folder
 
 SAMPLE = ROOT / "tests" / "data"
-_BLOCK_QUERIES = 64
+NEAREST = 100
+"""So many of each query's nearest are found at least, and kept."""
 _BATCH_ROWS = 10_000
+_BLOCK_ROWS = 32_768
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A corpus, and where its rows (Arrow: key, metadata as JSON, vector) and queries (npy) lie."""
+    """A corpus, and where its rows (Parquet: key, metadata as JSON, vector) and queries (npy) lie.
+
+    `row_of` finds the row of a key.
+    """
 
     corpus: Corpus
     digest: str
     folder: Path
+    row_of: Callable[[str], int]
 
     @property
     def name(self) -> str:
@@ -33,7 +41,7 @@ class Dataset:
 
     @property
     def rows(self) -> Path:
-        return self.folder / "rows.arrow"
+        return self.folder / "rows.parquet"
 
     @property
     def queries(self) -> Path:
@@ -42,20 +50,11 @@ class Dataset:
     @cached_property
     def size_bytes(self) -> int:
         """What must be stored at least: float32 vectors, keys and metadata."""
-        texts = sum(len(key.encode()) for key in self.corpus.keys) + sum(len(t.encode()) for t in self.metadata)
-        return self.corpus.vectors.nbytes + texts
+        return int((self.folder / "size_bytes").read_text())
 
     @cached_property
-    def metadata(self) -> list[str]:
-        return [json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in self.corpus.metadata]
-
-    @cached_property
-    def _row_of(self) -> dict[str, int]:
-        return {key: row for row, key in enumerate(self.corpus.keys)}
-
-    @cached_property
-    def _floors(self) -> dict[int, np.ndarray]:
-        return {}
+    def origins(self) -> list[str]:
+        return list(dict.fromkeys(self.corpus.origins))
 
     def by_origin(self, origin: str, most: int | None = None) -> list[int]:
         """Numbers of an origin's queries, the first ones where there are more than asked for."""
@@ -67,7 +66,7 @@ class Dataset:
         count = min(k, len(self.corpus.keys))
         shares = []
         for number, keys in zip(numbers, found, strict=True):
-            rows = np.array(sorted({self._row_of[key] for key in keys}), np.intp)
+            rows = np.array(sorted({self.row_of(key) for key in keys}), np.intp)
             similarities = self.corpus.vectors[rows].astype(np.float64) @ self.corpus.queries[number].astype(np.float64)
             shares.append(min(1.0, np.count_nonzero(similarities >= floors[number] - TIE) / count))
         return np.array(shares)
@@ -75,46 +74,103 @@ class Dataset:
     def _floor(self, k: int) -> np.ndarray:
         """Similarity [queries] of the k-th nearest."""
         if k not in self._floors:
-            vectors, queries = self.corpus.vectors, self.corpus.queries
-            place = max(0, len(vectors) - k)
-            parts = []
-            for start in range(0, len(queries), _BLOCK_QUERIES):
-                similarities = queries[start : start + _BLOCK_QUERIES] @ vectors.T
-                similarities.partition(place, axis=1)
-                parts.append(similarities[:, place])
-            self._floors[k] = np.concatenate(parts)
+            place = min(k, len(self.corpus.keys)) - 1
+            self._floors[k] = self._nearest(max(k, NEAREST))[:, place]
         return self._floors[k]
+
+    @cached_property
+    def _floors(self) -> dict[int, np.ndarray]:
+        return {}
+
+    def _nearest(self, k: int) -> np.ndarray:
+        """Similarities [queries, k] of the nearest, found once and kept."""
+        kept = self.folder / f"nearest-{k}.npy"
+        if not kept.exists():
+            np.save(kept, nearest(self.corpus.vectors, self.corpus.queries, k))
+        found: np.ndarray = np.load(kept)
+        return found
+
+
+def nearest(vectors: np.ndarray, queries: np.ndarray, k: int, block_rows: int = _BLOCK_ROWS) -> np.ndarray:
+    """Similarities [queries, k] of the k nearest rows, the nearest first; fewer where there are fewer rows.
+
+    Exact, by float32 products of blocks of rows, so that the vectors may lie in a file that is larger than memory.
+    """
+    best = np.empty((len(queries), 0), np.float32)
+    for start in range(0, len(vectors), block_rows):
+        best = np.concatenate([best, queries @ vectors[start : start + block_rows].T], axis=1)
+        if best.shape[1] > k:
+            best = np.partition(best, best.shape[1] - k, axis=1)[:, -k:]
+    return np.sort(best, axis=1)[:, ::-1]
 
 
 def datasets(data: Path | None, quick: bool) -> list[Dataset]:
     """The Debian set and, unless in a hurry, the prose set; the sample of WordNet where there are none."""
-    if data is None:
-        return [_dataset(debian_or_sample(SAMPLE), sorted(SAMPLE.glob("*.parquet")))]
-    names = ["debian"] if quick else ["debian", "prose"]
-    return [_dataset(shared_set(data, name), [data / "load.py", *sorted(data.glob(f"{name}*"))]) for name in names]
+    names = ["debian"] if quick or data is None else ["debian", "prose"]
+    return [real(data, name) for name in names]
 
 
-def _dataset(corpus: Corpus, sources: Sequence[Path]) -> Dataset:
+@cache
+def real(data: Path | None, name: str) -> Dataset:
+    """A set of real embeddings, "debian" or "prose"; the sample of WordNet where there is no folder of data."""
+    corpus, sources = source(data, name)
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    for source in sources:
-        digest.update(source.read_bytes())
-    name = digest.hexdigest()[:16]
-    dataset = Dataset(corpus, name, cache() / "bench" / f"{corpus.name}-{name}")
+    for path in sources:
+        digest.update(path.read_bytes())
+    return written(corpus, digest.hexdigest()[:16])
+
+
+@cache
+def source(data: Path | None, name: str) -> tuple[Corpus, Sequence[Path]]:
+    """A corpus and the files that it is made of."""
+    if data is None:
+        return debian_or_sample(SAMPLE), sorted(SAMPLE.glob("*.parquet"))
+    return shared_set(data, name), [data / "load.py", *sorted(data.glob(f"{name}*"))]
+
+
+def written(corpus: Corpus, digest: str) -> Dataset:
+    """The set with its files in the cache, which are written unless they are there."""
+    folder = cache_folder() / "bench" / f"{corpus.name}-{digest}"
+    numbered = isinstance(corpus.keys, Numbered)
+    row_of = corpus.keys.index if numbered else {key: row for row, key in enumerate(corpus.keys)}.__getitem__
+    dataset = Dataset(corpus, digest, folder, row_of)
     if not dataset.queries.exists():
-        dataset.folder.mkdir(parents=True, exist_ok=True)
-        _write_rows(dataset)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "size_bytes").write_text(str(_write_rows(dataset)))
         np.save(dataset.queries, corpus.queries)  # last: it tells that the folder is whole
     return dataset
 
 
-def _write_rows(dataset: Dataset) -> None:
+class Numbered(Sequence[str]):
+    """Keys that are the numbers of their rows."""
+
+    def __init__(self, rows: range) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, place: int | slice) -> str | Numbered:
+        row = self._rows[place]
+        return Numbered(row) if isinstance(row, range) else f"{row:08}"
+
+    def index(self, key: str, *_: int) -> int:
+        return self._rows.index(int(key))
+
+
+def _write_rows(dataset: Dataset) -> int:
+    """Bytes of the vectors, keys and metadata that have been written."""
     corpus = dataset.corpus
-    vectors = np.ascontiguousarray(corpus.vectors, np.float32)
-    columns = {
-        "key": pa.array(corpus.keys, pa.string()),
-        "metadata": pa.array(dataset.metadata, pa.string()),
-        "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
-    }
-    table = pa.table(columns)
-    with pa.OSFile(str(dataset.rows), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table, max_chunksize=_BATCH_ROWS)
+    dimension = corpus.vectors.shape[1]
+    kinds = {"key": pa.string(), "metadata": pa.string(), "vector": pa.list_(pa.float32(), dimension)}
+    size_bytes = 0
+    with pq.ParquetWriter(dataset.rows, pa.schema(kinds), compression="none", use_dictionary=False) as writer:
+        for start in range(0, len(corpus.keys), _BATCH_ROWS):
+            rows = slice(start, start + _BATCH_ROWS)
+            texts = [json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in corpus.metadata[rows]]
+            keys = list(corpus.keys[rows])
+            vectors = np.ascontiguousarray(corpus.vectors[rows], np.float32)
+            column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dimension)
+            writer.write_table(pa.table([pa.array(keys), pa.array(texts), column], schema=writer.schema))
+            size_bytes += vectors.nbytes + sum(len(text.encode()) for text in [*keys, *texts])
+    return size_bytes

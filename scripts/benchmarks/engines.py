@@ -8,8 +8,9 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -22,42 +23,65 @@ CALL_SECONDS_MAX = 900.0
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """`packages` are the distributions of its environment, of versions pinned in scripts/versions; () is our own.
+    """`peer` names its module. `packages` are the distributions of its environment, of versions pinned in
+    scripts/versions; () is our own. `how` says how its index is built, where there is a choice.
 
     `far` are variables that make it faster on a far store.
     """
 
     name: str
-    packages: Sequence[str] = ()
-    far: Mapping[str, str] = field(default_factory=dict)
+    peer: str
+    packages: tuple[str, ...] = ()
+    how: str = ""
+    far: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def ours(self) -> bool:
+        return self.peer == "neve"
+
+    @property
+    def option(self) -> str:
+        """How the command line calls it."""
+        return self.name.replace(" ", "-").lower()
+
+    @property
+    def folder(self) -> str:
+        """Of what it builds."""
+        return f"{self.peer}-{self.how}" if self.how else self.peer
 
     @property
     def module(self) -> Path:
-        return PEERS / f"{self.name}_peer.py"
+        return PEERS / f"{self.peer}_peer.py"
 
     def command(self, cores: int) -> list[str | Path]:
         """What starts its process; raises Unavailable."""
         if not self.packages:
             return [sys.executable, self.module, str(cores)]
-        uv = program(os.environ.get("UV", "uv"), f"which installs {self.name}")
+        uv = program(os.environ.get("UV", "uv"), f"which installs {self.peer}")
         needed = [f"--with={package}=={pin(package)}" for package in self.packages]
         return [uv, "run", "--quiet", "--no-project", f"--python={sys.executable}", *needed, self.module, str(cores)]
 
 
-NEVE = Engine("neve")
+NEVE = Engine("neve", "neve")
+"""Puts, then `neve compact`."""
+IMPORTED = Engine("neve", "neve", how="import")
+"""`neve import`."""
+_LANCEDB = ("lancedb", "pylance", "numpy")
 # With as many threads as cores it reads its lists nearly one after the other: 82 waves in place of 13.
-LANCEDB = Engine("lancedb", ("lancedb", "pylance", "numpy"), {"LANCE_CPU_THREADS": "32"})
-INFINO = Engine("infino", ("infino", "numpy"))
+_THREADS = (("LANCE_CPU_THREADS", "32"),)
+LANCEDB = Engine("lancedb IVF_RQ", "lancedb", _LANCEDB, "IVF_RQ", _THREADS)
+LANCEDB_PQ = Engine("lancedb IVF_PQ", "lancedb", _LANCEDB, "IVF_PQ", _THREADS)
+INFINO = Engine("infino", "infino", ("infino", "numpy"))
 
 
 class Session:
     """One process of an engine; leaving the context ends it."""
 
-    def __init__(self, engine: Engine, cores: int, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, engine: Engine, cores: int, environment: Iterable[tuple[str, str]] = ()) -> None:
         self._told = TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
             engine.command(cores),
-            env=os.environ | dict(environment or {}),
+            env=os.environ | dict(environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._told,
@@ -65,23 +89,25 @@ class Session:
         )
         self.engine = engine
         try:
-            hello = self._answer()
+            hello = self._answer(CALL_SECONDS_MAX)
         except BaseException:
             self.close()
             raise
         self.pid: int = hello["pid"]
         self.version: str = hello["version"]
 
-    def call(self, do: str, **arguments: object) -> Any:
-        """What a method of the engine answers; RuntimeError, with what it printed, when its process ends instead."""
+    def call(self, do: str, *, seconds_max: float = CALL_SECONDS_MAX, **arguments: object) -> Any:
+        """What a method of the engine answers; RuntimeError, with what it printed, when its process ends instead,
+        as it is made to after `seconds_max`.
+        """
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
         self._process.stdin.flush()
-        return self._answer()
+        return self._answer(seconds_max)
 
-    def _answer(self) -> Any:
+    def _answer(self, seconds_max: float) -> Any:
         assert self._process.stdout is not None
-        patience = threading.Timer(CALL_SECONDS_MAX, self._process.terminate)
+        patience = threading.Timer(seconds_max, self._process.terminate)
         patience.start()
         try:
             line = self._process.stdout.readline()
@@ -140,12 +166,15 @@ class Memory:
 
 
 def available(engines: Sequence[Engine]) -> list[Engine]:
-    """Those that start on this machine; the others are told of on stderr."""
-    found = []
-    for engine in engines:
-        try:
-            with Session(engine, 1):
-                found.append(engine)
-        except (Unavailable, RuntimeError) as error:
-            print(f"NOT MEASURED: {engine.name}: {error}", file=sys.stderr)
-    return found
+    """Those that start on this machine; the others are told of on stderr, once."""
+    return [engine for engine in engines if _starts(engine)]
+
+
+@cache
+def _starts(engine: Engine) -> bool:
+    try:
+        Session(engine, 1).close()
+    except (Unavailable, RuntimeError) as error:
+        print(f"NOT MEASURED: {engine.name}: {error}", file=sys.stderr)
+        return False
+    return True

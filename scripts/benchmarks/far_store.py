@@ -15,6 +15,8 @@ from tests.servers.object_store import ObjectStore
 from tests.servers.process import ServerProcess
 from tests.servers.tools import ROOT
 
+from neve.store.prices import GET, WRITE_OR_LIST
+
 
 @dataclass(frozen=True, slots=True)
 class Logged:
@@ -28,6 +30,11 @@ class Logged:
     start_s: float
     end_s: float
 
+    @property
+    def reads(self) -> bool:
+        """Whether it is charged as a read of an object."""
+        return self.method in ("GET", "HEAD") and "list-type=" not in self.target
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -36,10 +43,12 @@ class Asked:
     requests: int
     size_bytes: int
     waves: int
+    dollars: float
 
     @classmethod
     def of(cls, log: Sequence[Logged]) -> Asked:
-        return cls(len(log), sum(logged.size for logged in log), waves(log))
+        dollars = sum(GET if logged.reads else WRITE_OR_LIST for logged in log)
+        return cls(len(log), sum(logged.size for logged in log), waves(log), dollars)
 
 
 def waves(log: Iterable[Logged]) -> int:

@@ -1,24 +1,24 @@
 """Searching the prose and Debian sets: recall by query origin, warm and cold, beside LanceDB and infino in one run.
 
 Cold is a store with S3's delays (delay_proxy) and a process that is up, whose caches are empty; metadata is returned.
-Warm is a process of its own on a folder, one after the other. Indexes are built once and kept (search_builds).
+Warm is a process of its own on a folder, one after the other. Indexes are built once and kept (builds).
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+from scripts.benchmarks.builds import built, uri
 from scripts.benchmarks.datasets import Dataset, datasets
 from scripts.benchmarks.delay_proxy import Far
-from scripts.benchmarks.engines import INFINO, LANCEDB, NEVE, Engine, Session, available
+from scripts.benchmarks.engines import INFINO, LANCEDB, NEVE, Engine, available
 from scripts.benchmarks.far_store import FarStore, far_store
 from scripts.benchmarks.figure import Figure, Param, Target
-from scripts.benchmarks.search_builds import built, uri
-from scripts.benchmarks.search_cold import Cold, cold_figures, get_figures, page_figures, upload
+from scripts.benchmarks.near_store import near_store
+from scripts.benchmarks.search_cold import Cold, cold_figures, get_figures, page_figures
 from scripts.benchmarks.search_http import http_figures, proxy_figures
 from scripts.benchmarks.search_warm import (
     BOUNDED,
@@ -26,17 +26,14 @@ from scripts.benchmarks.search_warm import (
     Answers,
     Asking,
     K,
-    origins,
+    asking,
     recall_figures,
     timed,
     tuned,
     warm_figures,
 )
 from scripts.benchmarks.stand import Stand
-from tests.servers.object_store import ObjectStore
-from tests.servers.process import free_port
-from tests.servers.tools import Unavailable, go_binary
-from tests.servers.versitygw import versitygw
+from tests.servers.tools import Unavailable
 
 SUITE = "search"
 TUNED = f"{BOUNDED}, tuned"
@@ -70,34 +67,15 @@ def run(stand: Stand) -> list[Figure]:
             figures += built(engine, dataset)[1].figures(SUITE, engine, dataset)
         figures += warm(dataset, peers, counts, stand.quick)
     try:
-        with near_store(stand) as near, far_store(near, Far()) as far:
-            figures += proxy_figures(SUITE, near)
+        with near_store(stand) as near, far_store(near.store, Far()) as far:
+            figures += proxy_figures(SUITE, near.store)
             for dataset in sets:
                 for engine in (NEVE, *peers):
-                    upload(near, dataset, engine, built(engine, dataset)[0])
+                    near.take(dataset, engine)
                 figures += cold(dataset, peers, far, counts)
     except Unavailable as error:
         print(f"NOT MEASURED: a far store: {error}", file=sys.stderr)
     return figures
-
-
-@contextmanager
-def near_store(stand: Stand) -> Iterator[ObjectStore]:
-    """A store that takes little of this machine: versitygw needs two thirds of MinIO's processor time for ranges."""
-    folder = stand.scratch / "near"
-    folder.mkdir()
-    with versitygw(go_binary("versitygw"), folder, free_port(), stand.user) as store:
-        yield store
-
-
-@contextmanager
-def asking(engine: Engine, dataset: Dataset, cores: int) -> Iterator[Asking]:
-    """A process that has opened the index of a folder."""
-    folder, _ = built(engine, dataset)
-    with Session(engine, cores) as session:
-        session.call("connect", place={"uri": uri(engine, folder), "endpoint": ""})
-        session.call("open")
-        yield Asking(session, dataset)
 
 
 def warm(dataset: Dataset, peers: Sequence[Engine], counts: Counts, quick: bool) -> list[Figure]:
@@ -111,7 +89,7 @@ def warm(dataset: Dataset, peers: Sequence[Engine], counts: Counts, quick: bool)
     with asking(NEVE, dataset, 1) as ours:
         for k in (K, 10 * K):
             figures += recall_figures(SUITE, Asking(ours.session, dataset, k), quick)
-        for how, origin in product(("strong", BOUNDED, TUNED), origins(dataset)):
+        for how, origin in product(("strong", BOUNDED, TUNED), dataset.origins):
             asked = ours.with_settings({"consistency": BOUNDED if how == TUNED else how})
             asked = tuned(asked, origin) if how == TUNED else asked
             answers = own[how, origin] = timed(asked, *_rounds(dataset, origin, counts))
@@ -120,7 +98,7 @@ def warm(dataset: Dataset, peers: Sequence[Engine], counts: Counts, quick: bool)
     fastest_ms: dict[str, float] = {}
     for peer, cores in product(peers, (1, 2)):
         with asking(peer, dataset, cores) as theirs:
-            for origin in origins(dataset):
+            for origin in dataset.origins:
                 best = tuned(theirs, origin)
                 answers = timed(best, *_rounds(dataset, origin, counts))
                 figures += warm_figures(SUITE, best, origin, answers, cores, None)
@@ -154,7 +132,7 @@ def _rounds(dataset: Dataset, origin: str, counts: Counts) -> tuple[list[int], i
 def cold(dataset: Dataset, peers: Sequence[Engine], far: FarStore, counts: Counts) -> list[Figure]:
     """First queries, fetches, pages and HTTP on the far store."""
     ours = Cold(NEVE, dataset, far)
-    figures = [figure for origin in origins(dataset) for figure in cold_figures(SUITE, ours, origin, counts.cold)]
+    figures = [figure for origin in dataset.origins for figure in cold_figures(SUITE, ours, origin, counts.cold)]
     figures += get_figures(SUITE, ours, counts.gets)
     local = uri(NEVE, built(NEVE, dataset)[0])
     for k, target_ms in ((1_000, None), (10_000, 150.0 if dataset.name == "prose" else None)):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from obstore.store import S3Store
 from scripts.benchmarks.datasets import Dataset
-from scripts.benchmarks.engines import NEVE, Engine, Session
+from scripts.benchmarks.engines import Engine, Session
 from scripts.benchmarks.far_store import Asked, FarStore
 from scripts.benchmarks.figure import Figure, Param, Target
 from scripts.benchmarks.search_warm import K, Settings
@@ -18,7 +16,6 @@ from tests.servers.object_store import REGION, ObjectStore
 
 CORES = 2
 QUERIES_PER_PROCESS = 10
-UPLOADS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +29,7 @@ class Cold:
 
     @property
     def place(self) -> dict[str, str]:
-        uri = f"s3://{self.far.store.bucket}/{self.dataset.name}/{self.engine.name}"
+        uri = f"s3://{self.far.store.bucket}/{self.dataset.name}/{self.engine.folder}"
         return {"uri": uri, "endpoint": self.far.store.endpoint}
 
 
@@ -41,14 +38,6 @@ def s3(store: ObjectStore, prefix: str = "") -> S3Store:
     keys = {"access_key_id": store.user.access_key, "secret_access_key": store.user.secret_key}
     options = {"endpoint": store.endpoint, "region": REGION, "client_options": {"allow_http": True}}
     return S3Store(store.bucket, prefix=prefix or None, **keys, **options)
-
-
-def upload(near: ObjectStore, dataset: Dataset, engine: Engine, folder: Path) -> None:
-    """Put an index that was built in a folder where Cold looks for it."""
-    store = s3(near, f"{dataset.name}/{engine.name}")
-    files = [path for path in folder.rglob("*") if path.is_file() and ".staging" not in path.parts]
-    with ThreadPoolExecutor(UPLOADS_AT_ONCE) as threads:
-        list(threads.map(lambda path: store.put(path.relative_to(folder).as_posix(), path), files))
 
 
 def cold_figures(suite: str, cold: Cold, origin: str, count: int) -> list[Figure]:
@@ -68,7 +57,7 @@ def cold_figures(suite: str, cold: Cold, origin: str, count: int) -> list[Figure
                 seconds.append(told["seconds"])
                 found.append(told["keys"])
     params: dict[str, Param] = {"set": cold.dataset.name, "origin": origin, "k": K, "store": "far", "cores": CORES}
-    params |= {**cold.engine.far, **cold.settings, "queries": len(numbers)}
+    params |= {**dict(cold.engine.far), **cold.settings, "queries": len(numbers)}
     recall = float(cold.dataset.recalls(numbers, K, found).mean())
     return [
         *_cold_times(suite, cold, origin, seconds, params),
@@ -82,7 +71,7 @@ def _cold_times(
 ) -> list[Figure]:
     """The targets are those of the prose set; p99 is to be at most twice the median of its own row."""
     p50, p99 = np.percentile(seconds, [50, 99]) * 1000
-    wanted = cold.engine is NEVE and cold.dataset.name == "prose"
+    wanted = cold.engine.ours and cold.dataset.name == "prose"
     limit = Target(300.0 if origin == "member" else 600.0) if wanted else None
     twice = Target(2.0) if wanted and origin == "member" else None
     name = cold.engine.name
@@ -95,7 +84,7 @@ def _cold_times(
 
 def _cold_asked(suite: str, cold: Cold, origin: str, asked: Sequence[Asked], params: dict[str, Param]) -> list[Figure]:
     name = cold.engine.name
-    wanted = cold.engine is NEVE and cold.dataset.name == "prose"
+    wanted = cold.engine.ours and cold.dataset.name == "prose"
     member = wanted and origin == "member"
     waves = [one.waves for one in asked]
     most = Target(3.0 if member else 4.0) if wanted else None

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import cycle, islice, product
+from itertools import cycle, islice
 
 import numpy as np
+from scripts.benchmarks.builds import built, uri
 from scripts.benchmarks.datasets import Dataset
-from scripts.benchmarks.engines import LANCEDB, NEVE, Session
+from scripts.benchmarks.engines import Engine, Session
 from scripts.benchmarks.figure import Figure, Param, Target
 from scripts.benchmarks.peers.lancedb_settings import ROWS_PER_LIST
 
 K = 10
 EQUAL_RECALL = 0.98
 LISTS_SHARES = (0.06, 0.12, 0.2, 0.3, 0.45, 0.7, 1.0)
-REFINES = (1, 2, 3)
+REFINES = {"IVF_RQ": (1, 2, 3), "IVF_PQ": (3, 6, 12, 25)}
 TUNING_QUERIES = 80
 TARGETS = (0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.99)
 
@@ -58,14 +60,20 @@ class Asking:
         return Asking(self.session, self.dataset, self.k, settings)
 
 
-def origins(dataset: Dataset) -> list[str]:
-    return list(dict.fromkeys(dataset.corpus.origins))
+@contextmanager
+def asking(engine: Engine, dataset: Dataset, cores: int) -> Iterator[Asking]:
+    """A process that has opened the index of a folder."""
+    folder, _ = built(engine, dataset)
+    with Session(engine, cores) as session:
+        session.call("connect", place={"uri": uri(engine, folder), "endpoint": ""})
+        session.call("open")
+        yield Asking(session, dataset)
 
 
 def recall_figures(suite: str, asking: Asking, quick: bool) -> list[Figure]:
     """Recall with default settings: of every origin by itself, and of all queries together."""
     dataset, figures, together = asking.dataset, [], []
-    for origin in origins(dataset):
+    for origin in dataset.origins:
         recalls = asking.ask(dataset.by_origin(origin, 50 if quick else None)).recalls
         together.append(recalls)
         figures += _recall(suite, asking, origin, recalls, 0.975)
@@ -82,30 +90,33 @@ def _recall(suite: str, asking: Asking, origin: str, recalls: np.ndarray, mean: 
     ]
 
 
+def settings_grid(asking: Asking) -> list[list[Settings]]:
+    """Settings to choose from, in groups that each go from low recall to high."""
+    engine = asking.session.engine
+    if engine.peer == "lancedb":
+        lists = max(1, len(asking.dataset.corpus.keys) // ROWS_PER_LIST)
+        probes = sorted({max(1, round(lists * share)) for share in LISTS_SHARES})
+        return [[{"nprobes": count, "refine": refine} for count in probes] for refine in REFINES[engine.how]]
+    return [[{"recall": target} for target in TARGETS]] if engine.ours else []
+
+
 def tuned(asking: Asking, origin: str) -> Asking:
     """The fastest settings at EQUAL_RECALL for the queries of one origin, else those of the best recall.
 
     Of LanceDB nprobes and the refine factor, of ours the recall target; infino has none. All are tuned to each origin
     by itself, which no application could do.
     """
-    if asking.session.engine is LANCEDB:
-        lists = max(1, len(asking.dataset.corpus.keys) // ROWS_PER_LIST)
-        grid: list[Settings] = [
-            {"nprobes": max(1, round(lists * share)), "refine": refine}
-            for refine, share in product(REFINES, LISTS_SHARES)
-        ]
-    elif asking.session.engine is NEVE:
-        grid = [{"recall": target} for target in TARGETS]
-    else:
-        return asking
     numbers = asking.dataset.by_origin(origin, TUNING_QUERIES)
     tried = []
-    for settings in grid:
-        candidate = asking.with_settings({**asking.settings, **settings})
-        answers = candidate.ask(numbers)
-        tried.append((answers, candidate))
-        if answers.recall >= EQUAL_RECALL:
-            break
+    for group in settings_grid(asking):
+        for settings in group:
+            candidate = asking.with_settings({**asking.settings, **settings})
+            answers = candidate.ask(numbers)
+            tried.append((answers, candidate))
+            if answers.recall >= EQUAL_RECALL:
+                break
+    if not tried:
+        return asking
     return min(tried, key=lambda one: (max(0.0, EQUAL_RECALL - one[0].recall), one[0].p50_ms))[1]
 
 
@@ -125,5 +136,5 @@ def warm_figures(
     if len(answers.seconds) >= 1_000:
         p99 = float(np.percentile(answers.seconds, 99)) * 1000
         own.append(Figure(suite, "warm p99", p99, "ms", params, name))
-    equal = Target(EQUAL_RECALL, at_least=True) if asking.session.engine is NEVE else None
+    equal = Target(EQUAL_RECALL, at_least=True) if asking.session.engine.ours else None
     return [*own, Figure(suite, "recall", answers.recall, "", params, name, equal)]

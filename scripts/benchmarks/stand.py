@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,11 +32,17 @@ class Stand:
     user: Credentials
     data: Path | None
     """The folder of the big sets, where there is one."""
+    engines: tuple[str, ...] = ()
+    """The engines to be measured; () are all."""
+    drop: bool = False
+    """Whether synthetic sets and what was built of them go when they are measured."""
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
-    def folder(self) -> str:
-        """URL of an empty folder on disk."""
-        return (self.scratch / f"store-{next(self._numbers)}").as_uri()
+    def empty_folder(self) -> Path:
+        """An empty folder on disk."""
+        folder = self.scratch / f"store-{next(self._numbers)}"
+        folder.mkdir()
+        return folder
 
     @contextmanager
     def folder_in_memory(self) -> Iterator[str]:
@@ -47,12 +53,12 @@ class Stand:
 
     def stores(self) -> Mapping[str, str]:
         """URLs of empty stores by kind."""
-        found = {"folder": self.folder()}
+        found = {"folder": self.empty_folder().as_uri()}
         return found if self.minio is None else {**found, "minio": self.minio.fresh_url()}
 
 
 @contextmanager
-def stand(quick: bool, data: Path | None) -> Iterator[Stand]:
+def stand(quick: bool, data: Path | None, engines: Sequence[str] = (), *, drop: bool = False) -> Iterator[Stand]:
     """The stand of a run; its servers and folders are gone afterwards. Sets credentials in the environment."""
     user = Credentials.random()
     for name in [name for name in os.environ if name.startswith("NEVE_") and name != "NEVE_CACHE"]:
@@ -67,4 +73,6 @@ def stand(quick: bool, data: Path | None) -> Iterator[Stand]:
             server = stack.enter_context(minio(command(scratch / "minio", port), port, user))
         except Unavailable as error:
             print(f"NOT MEASURED: MinIO: {error}", file=sys.stderr)
-        yield Stand(quick, corpus.head(QUICK_ROWS) if quick else corpus, scratch, server, user, data)
+        yield Stand(
+            quick, corpus.head(QUICK_ROWS) if quick else corpus, scratch, server, user, data, tuple(engines), drop
+        )

@@ -20,15 +20,20 @@ from tests.crash.world import (
     Process,
     Snapshot,
     World,
+    check_imported,
     check_resumed,
     check_whole,
     prepared,
 )
+from tests.importing import all_large
 
 FATES = (Fate.CRASH_BEFORE, Fate.CRASH_AFTER, Fate.LOST_REQUEST, Fate.LOST_REPLY, Fate.LATE, Fate.CONFLICT)
 WARM = frozenset({"put", "put after a fold", "delete", "tag index", "delete index"})
 """Operations that are also interrupted in a process that knows the index already."""
 COMPACTIONS = frozenset({"first compaction", "compaction", "compaction of nothing"})
+IMPORTS = frozenset({"first import", "import"})
+FATES_OF_IMPORTS = (Fate.LOST_REPLY, Fate.LATE, Fate.CONFLICT)
+"""They send many requests, so each meets one of these in turn, and the end of the process."""
 RESUMED = frozenset({Fate.CRASH_AFTER, Fate.LOST_REPLY, Fate.LATE})
 """After these the next compaction comes first; after the others new writes do, and a fold that may take inputs away."""
 
@@ -38,9 +43,10 @@ CASES = [(name, warm) for name in OPERATIONS for warm in ((False, True) if name 
 
 @pytest.fixture
 def disks() -> Iterator[Path]:
-    """For workspaces; meanwhile masks are objects of their own, and calibrations are short."""
+    """For workspaces; meanwhile masks are objects of their own, calibrations short, and no import is one write."""
     with ExitStack() as stack:
         stack.enter_context(short_calibrations())
+        stack.enter_context(all_large())
         stack.enter_context(patch.object(compaction, "MASK_INLINE_BYTES_MAX", 0))
         yield stack.enter_context(workspaces())
 
@@ -48,16 +54,17 @@ def disks() -> Iterator[Path]:
 @pytest.mark.parametrize(("name", "warm"), CASES, ids=[f"{name}-{'warm' if warm else 'cold'}" for name, warm in CASES])
 def test_every_request_of_it_may_meet_every_fate(name: str, warm: bool, disks: Path) -> None:
     operation = OPERATIONS[name]
-    world = prepared(operation, disks if name in COMPACTIONS else NO_DISK)
+    world = prepared(operation, disks if name in COMPACTIONS | IMPORTS else NO_DISK)
     before = world.snapshot()
     requests, after = _undisturbed(world, operation, warm=warm)
     assert requests >= 1
     assert (before == after) >= (name in COMPACTIONS)
     tried = 0
     for number in range(requests):
-        for fate in FATES:
+        in_turn = (Fate.CRASH_AFTER, FATES_OF_IMPORTS[number % len(FATES_OF_IMPORTS)])
+        for fate in in_turn if name in IMPORTS else FATES:
             tried += _interrupt(world.copy(), operation, number, fate, (before, after), warm=warm)
-    assert tried >= 2 * requests
+    assert tried >= (requests if name in IMPORTS else 2 * requests)
 
 
 def _process(world: World, script: Mapping[int, Fate], *, warm: bool) -> tuple[Process, FaultStore]:
@@ -103,6 +110,10 @@ def _interrupt(
         late = world.snapshot()
         assert late in ([seen, after] if len(allowed) == 2 else [seen]), f"request {number} landed late: {late}"
         seen = late
+    if operation.act is Process.load:
+        check_imported(world, seen, after, abandon=number % 2 == 0)
+        check_whole(world, after, compactions=number % 8 == 0)
+        return True
     if world.disks is not NO_DISK and fate in RESUMED:
         check_resumed(world, seen)
     check_whole(world, seen)

@@ -23,6 +23,7 @@ from neve.testing.clock import ManualClock, ManualRuntime
 from neve.testing.objects import MemoryStore, Objects
 from neve.vectors.metric import Metric
 from tests.compacting import compact_in
+from tests.importing import Given, import_in
 from tests.reading import everything
 
 DIMENSION = 3
@@ -52,6 +53,12 @@ class Process:
 
     def compact(self) -> None:
         compact_in(self.database, self.machine, "library", "books")
+
+    def load(self) -> None:
+        """Import rows that are there already, in several places, and new ones."""
+        keys = ("b", "c", "d", "large-1", "large-3", "new", "newer")
+        rows = [(key, (len(key), 5, 1), b'{"import":1}') for key in keys]
+        import_in(self.database, self.machine, "library", "books", Given(rows, DIMENSION))
 
     def create_index(self, name: str) -> None:
         self.database.create_index("library", name, CONFIG, {"made": "here"}, quota=100)
@@ -145,6 +152,13 @@ def _large(world: World, process: Process) -> None:
     process.put({"large-4": b'{"n":10}'}, ["f", "large-5"])
 
 
+def _settled(world: World, process: Process) -> None:
+    """Two compacted segments with masks, and nothing beside them."""
+    _large(world, process)
+    process.fold()
+    process.compact()
+
+
 def _emptied(world: World, process: Process) -> None:
     """A compacted segment of which nothing is left."""
     _library(world, process)
@@ -156,6 +170,11 @@ def _emptied(world: World, process: Process) -> None:
 
 def _empty_library(world: World, process: Process) -> None:
     process.database.create_bucket("library", Encryption(), {}, quota=100)
+
+
+def _opened(world: World, process: Process) -> None:
+    _empty_library(world, process)
+    process.create_index("books")
 
 
 def _relabelled(tags: Mapping[str, str]) -> Mapping[str, str]:
@@ -172,6 +191,8 @@ OPERATIONS: dict[str, Operation] = {
     "first compaction": Operation(_folded, Process.compact),
     "compaction": Operation(_large, Process.compact),
     "compaction of nothing": Operation(_emptied, Process.compact),
+    "first import": Operation(_opened, Process.load),
+    "import": Operation(_settled, Process.load),
     "collect": Operation(_aged, lambda p: collect(p.database)),
     "create index": Operation(_library, lambda p: p.create_index("maps")),
     "delete index": Operation(_folded, lambda p: p.database.delete_index("library", "books")),
@@ -187,7 +208,7 @@ def prepared(operation: Operation, disks: Path) -> World:
     return world
 
 
-def check_whole(world: World, seen: Snapshot) -> None:
+def check_whole(world: World, seen: Snapshot, *, compactions: bool = True) -> None:
     """The world goes on: new writes and folds work, verification finds nothing, collection loses nothing."""
     process = world.process()
     if "library" not in seen:
@@ -202,7 +223,7 @@ def check_whole(world: World, seen: Snapshot) -> None:
     assert rows["afterwards"] == b'{"n":6}'
     assert "c" not in rows
     assert verify(process.database).findings == []
-    if world.disks is not NO_DISK:
+    if compactions and world.disks is not NO_DISK:
         _check_compactions(world, expected)
     world.clock.advance(GRACE.manifests_s + 1)
     for _ in range(2):
@@ -218,6 +239,18 @@ def check_resumed(world: World, seen: Snapshot) -> None:
     assert not any(process.machine.iterdir())
     assert not process.database.index("library", "books").read().segments
     assert world.snapshot() == seen
+
+
+def check_imported(world: World, before: Snapshot, after: Snapshot, *, abandon: bool) -> None:
+    """Whatever an import has left: the next one on the first machine goes on with it, or begins anew."""
+    process = world.process()
+    if abandon:
+        process.database.index("library", "books").abandon_import()
+        assert world.snapshot() == before
+    process.load()
+    assert world.snapshot() == after
+    assert not list(process.machine.iterdir())
+    assert not process.database.index("library", "books").read().imports
 
 
 def _check_compactions(world: World, expected: Snapshot) -> None:

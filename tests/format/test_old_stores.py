@@ -11,7 +11,8 @@ import numpy as np
 import orjson
 import pytest
 
-from neve.compaction.compact import Means, compact
+from neve.compaction.build import Means
+from neve.compaction.compact import compact
 from neve.compaction.verify import verify
 from neve.errors import BucketNotFound, IndexNotFound
 from neve.index.database import Database

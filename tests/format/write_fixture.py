@@ -17,7 +17,8 @@ import numpy as np
 import orjson
 
 from neve.compaction import compact as compaction
-from neve.compaction.compact import Means, compact
+from neve.compaction.build import Means
+from neve.compaction.compact import compact
 from neve.index.database import Database
 from neve.index.entry import Kind, Write, encode_bare
 from neve.index.paths import log_entry

@@ -37,6 +37,7 @@ from tests.model.protocol_store import (
     Segment,
     View,
     after,
+    arranged,
     catalog,
     file,
     log,
@@ -255,13 +256,14 @@ class IndexProtocol:
 
     def _catch_up(self, know: Knowledge, following: Entry | None) -> Generator[Any, Any, Knowledge | None]:
         """Some probe was 200: LIST ∥ GET of the entry after next, then what is missing. None: start afresh, cold."""
-        second = log(know.uid, know.n + 2)
-        replies = yield Wave((ListLog(know.uid, know.n), Get(second)), starts=False)
+        replies = yield Wave((ListLog(know.uid, know.n), Get(log(know.uid, know.n + 2))), starts=False)
         numbers, ahead = replies.answers
         replies = yield Wave((ListManifests(know.uid),), starts=False)
         listing = Listing(numbers, replies.answers[0])
         news = ((know.n + 1, following), (know.n + 2, ahead))
         have = {**dict(know.tail), **{number: entry for number, entry in news if entry is not None}}
+        # an attach that the LIST does not show has happened since
+        have = {n: entry for n, entry in have.items() if entry.kind != "attach" or n in listing.log or n <= know.n}
         missing = tuple(number for number in listing.log if number not in have)
         newer = (Get(manifest(know.uid, listing.newest)),) if listing.newest != know.m else ()
         gets = (*newer, *(Get(log(know.uid, number)) for number in missing))
@@ -272,6 +274,9 @@ class IndexProtocol:
             return None
         yield Confirmed()
         entries = {**have, **dict(zip(missing, answers[len(newer) :], strict=True))}
+        attached = any(entry.kind == "attach" for number, entry in entries.items() if number > know.n)
+        if attached and not newer and self.mutant is not Mutant.UNKNOWN_ATTACH:
+            return None
         base = answers[0] if newer else NO_MANIFEST._replace(segments=frozenset({Segment("known", 0, know.base)}))
         if not newer:
             base = base._replace(folded_to=know.n - len(know.tail))
@@ -328,7 +333,7 @@ class IndexProtocol:
                 return Knowledge(k, "", m, number)
             tail.append((number, entries[number]))
             number += 1
-        return Knowledge(k, uid, m, number - 1, base.rows, tuple(tail))
+        return Knowledge(k, uid, m, number - 1, arranged(base, (one for _, one in tail)).rows, tuple(tail))
 
     # Manifests --------------------------------------------------------------------------------------------------
 
@@ -368,12 +373,13 @@ class IndexProtocol:
                 continue
             parts = frozenset(part for part in plan[1].segments if part.name in merges)
             segment = self._folded(f"{name}{attempts}", *plan, parts)
-            commit = plan[1]._replace(
+            base = arranged(plan[1], (entry for _, entry in plan[2]))
+            commit = base._replace(
                 id=f"{name}{attempts}",
                 parent=plan[1].id,
                 folded_to=plan[2][-1][0],
                 fold=tuple((number, entry.id) for number, entry in plan[2]),
-                segments=plan[1].segments - parts | {segment},
+                segments=base.segments - parts | {segment},
             )
             yield Wave((PutNew(file(uid, segment), segment),))
             won = yield from self.create(manifest(uid, plan[0] + 1), commit)
@@ -388,7 +394,8 @@ class IndexProtocol:
         rows = after(NONE.union(*(part.rows for part in parts)) - hidden, entries)
         hides = NONE.union(*(part.hides for part in parts), *(entry.removes for entry in entries))
         rest = base.segments - parts
-        if not base.compacted or self.mutant is Mutant.TOMBSTONES_FORGOTTEN:
+        needed = base.compacted or (base.pending and self.mutant is not Mutant.PENDING_TOMBSTONES)
+        if not needed or self.mutant is Mutant.TOMBSTONES_FORGOTTEN:
             hides &= NONE.union(*(segment.rows for segment in rest if not segment.compacted))
         return Segment(name, planned, rows, hides)
 
@@ -413,7 +420,8 @@ class IndexProtocol:
             attempts += 1
             floor = 0 if self.mutant is Mutant.NO_WORK_FLOOR else base.floor
             beside = (base.compacted, base.masks) != (planned.compacted, planned.masks)
-            if merged.planned < floor or (beside and self.mutant is not Mutant.MASKS_OF_PLAN):
+            decided = base.pending is not None and self.mutant is not Mutant.PENDING_COMPACTED
+            if merged.planned < floor or decided or (beside and self.mutant is not Mutant.MASKS_OF_PLAN):
                 break
             commit = base._replace(
                 id=f"{name}.{attempts}",

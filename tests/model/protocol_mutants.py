@@ -31,6 +31,11 @@ class Mutant(StrEnum):
     NOT_FOUND_AFTER_SLEEP = "a wiped uid read as NotFound after an old wave"
     NO_LOOK_AT_BUCKET = "an index created without another look at its bucket"
     NO_CLOSING = "a bucket dropped without closing it first"
+    # Rules of imports.
+    PENDING_COMPACTED = "a compaction committed while an import may be attached"
+    PENDING_TOMBSTONES = "tombstones of attached rows alone"
+    OVERTAKEN_ROWS = "an import that does not ask what was written since it began"
+    UNKNOWN_ATTACH = "an attach read beside a manifest that does not know its segments"
     # Rules that this model showed to be needed.
     OTHER_ID_LOST = "another's entry at our number taken for a lost race, without a LIST"
     LAST_RECORD_COLLECTED = "a dropped name's last record collected"

@@ -18,6 +18,7 @@ NONE: frozenset[str] = frozenset()
 class Entry(NamedTuple):
     """log/<n>: `open`, `write`, `delete` (of the row that its id ends with), `configure`, `drop`, `empty` (a plug).
 
+    `begin` of an import whose row its id ends with, and `attach`, whose id is that row. A row i/a has the key of row a.
     `undo` is the drop by a CreateIndex that finds its bucket gone, told apart so that the truth can judge it.
     """
 
@@ -31,8 +32,9 @@ class Entry(NamedTuple):
 
     @property
     def removes(self) -> frozenset[str]:
-        """The row that it deletes."""
-        return frozenset({self.id.split()[-1]}) if self.kind == "delete" else NONE
+        """The row that it deletes, and what else has its key."""
+        row = self.id.split()[-1]
+        return frozenset({row, row.split("/")[-1]}) if self.kind == "delete" else NONE
 
     @property
     def adds(self) -> frozenset[str]:
@@ -60,7 +62,8 @@ class Segment(NamedTuple):
 class Manifest(NamedTuple):
     """manifest/<m>: how the log up to `folded_to` is arranged. `settings` is used by one mutant only.
 
-    `masks`: (segment, row) for rows of compacted segments that no longer count.
+    `masks`: (segment, row) for rows of compacted segments that no longer count. `begun`: where an open import began.
+    `pending`, `pending_masks`: the compacted segments and masks as they will be once it is attached; None: not known.
     """
 
     id: str
@@ -71,6 +74,19 @@ class Manifest(NamedTuple):
     masks: frozenset[tuple[str, str]] = frozenset()
     floor: int = 0
     settings: frozenset[str] = NONE
+    begun: int = 0
+    pending: frozenset[Segment] | None = None
+    pending_masks: frozenset[tuple[str, str]] = frozenset()
+
+    @property
+    def attached(self) -> Manifest:
+        """With what is pending in place of what is compacted."""
+        if self.pending is None:
+            return self
+        flat = self.segments - self.compacted
+        return self._replace(
+            segments=flat | self.pending, masks=self.pending_masks, begun=0, pending=None, pending_masks=frozenset()
+        )
 
     @property
     def rows(self) -> frozenset[str]:
@@ -91,6 +107,11 @@ def after(rows: frozenset[str], entries: Iterable[Entry]) -> frozenset[str]:
     for entry in entries:
         rows = (rows | entry.adds) - entry.removes
     return rows
+
+
+def arranged(base: Manifest, entries: Iterable[Entry]) -> Manifest:
+    """A manifest as the log above it would have it."""
+    return base.attached if any(entry.kind == "attach" for entry in entries) else base
 
 
 NO_MANIFEST = Manifest("nothing folded", "")
@@ -313,13 +334,19 @@ class Truth(NamedTuple):
 @cache
 def state_after(history: tuple[Event, ...]) -> View:
     """The state of the name after these events."""
-    view = ABSENT
+    view, since = ABSENT, NONE  # what has been removed since an import began
     for event in history:
         if event.kind == "create":
             view = View(event.uid, NONE)
         elif event.kind in ("drop", "undo"):
             view = ABSENT
+        elif event.kind == "begin":
+            since = NONE
+        elif event.kind == "attach":
+            kept = view.rows - {event.id.split("/")[-1]}
+            view = View(view.uid, kept | (frozenset({event.id}) - since))
         else:
+            since |= Entry(event.kind, event.id).removes
             view = View(view.uid, after(view.rows, [Entry(event.kind, event.id)]))
     return view
 
@@ -387,7 +414,10 @@ def _check_manifest(store: Store, path: Path, new: Manifest) -> None:
     promise(all(isinstance(entry, Entry) for entry in entries), "only entries that count are folded")
     if new.settings == old.settings:
         folded = [entry for entry in entries if isinstance(entry, Entry)]
-        promise(new.rows == after(old.rows, folded), "the live set is the same before and after fold and compaction")
+        promise(
+            new.rows == after(arranged(old, folded).rows, folded),
+            "the live set is the same before and after fold and compaction",
+        )
 
 
 def _check_store(store: Store, truth: Truth) -> None:
@@ -400,7 +430,8 @@ def _check_store(store: Store, truth: Truth) -> None:
         promise(seen == view, "the store tells the truth: log above folded_to, segments and catalog agree")
         _, newest = store.newest("manifest", record.uid)
         if isinstance(newest, Manifest):
-            there = all(file(record.uid, segment) in store.objects for segment in newest.segments)
+            named = newest.segments | (newest.pending or frozenset())
+            there = all(file(record.uid, segment) in store.objects for segment in named)
             promise(there, "every file that a manifest names exists")
     else:
         promise(view == ABSENT, "an index goes only by a drop in its log")
@@ -414,13 +445,13 @@ def look(store: Store, record: Record) -> View:
     """What the objects under data/<uid>/ say."""
     uid, (_, newest) = record.uid, store.newest("manifest", record.uid)
     base = newest if isinstance(newest, Manifest) else NO_MANIFEST
-    rows, number = base.rows, base.folded_to + 1
+    tail, number = [], base.folded_to + 1
     while isinstance(entry := store.objects.get(log(uid, number)), Entry):
         if entry.ends:
             return ABSENT
-        rows = after(rows, [entry])
+        tail.append(entry)
         number += 1
-    return View(uid, rows) if number > 1 or record.opens else ABSENT
+    return View(uid, after(arranged(base, tail).rows, tail)) if number > 1 or record.opens else ABSENT
 
 
 def judge(outcome: str, what: str | View, truth: Truth, arrived: int) -> Truth:

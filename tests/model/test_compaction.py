@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import orjson
@@ -59,10 +60,10 @@ class World:
         self.writer.create_bucket("b", Encryption(), {}, quota=9)
         self.writer.create_index("b", "i", CONFIG, {}, quota=9)
 
-    def copy(self) -> World:
+    def copy(self) -> Self:
         """Another with the same past; without readers."""
         self._copies += 1
-        one = World.__new__(World)
+        one = type(self).__new__(type(self))
         one.__dict__ |= self.__dict__
         one.folder, one.rows, one.readers = self.folder / f"copy-{self._copies}", dict(self.rows), []
         one.store = MemoryStore(self.store.objects.copy())
@@ -75,7 +76,7 @@ class World:
 
     def write(self, puts: Sequence[str], deletes: Sequence[str] = ()) -> None:
         self.puts += 1
-        vectors = np.array([_vector(key, self.puts) for key in puts], np.float32).reshape(-1, DIMENSION)
+        vectors = np.array([vector_of(key, self.puts) for key in puts], np.float32).reshape(-1, DIMENSION)
         write = Write(Puts(puts, vectors, [orjson.dumps({"put": self.puts})] * len(puts)), deletes)
         self.writer.index("b", "i").write(lambda _: write)
         self.rows |= dict.fromkeys(puts, self.puts)
@@ -128,12 +129,12 @@ def check(database: Database, state: State, rows: Rows) -> None:
     asked = np.array([3, 4], np.float32)
     hits = [(key, far) for key, far, _ in nearest(database, state, Query(asked, 100))]
     reference = ReferenceIndex(DIMENSION, CONFIG.metric)
-    reference.put((key, _vector(key, number), {}) for key, number in rows.items())
+    reference.put((key, vector_of(key, number), {}) for key, number in rows.items())
     reference.check_hits(asked, 100, hits)
     assert {key.decode() for key in live_set(database, state)} == rows.keys()
 
 
-def _vector(key: str, number: int) -> list[float]:
+def vector_of(key: str, number: int) -> list[float]:
     return [float(int(key.strip("klarge-"))), float(number)]
 
 

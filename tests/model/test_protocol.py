@@ -18,8 +18,9 @@ from types import ModuleType
 
 import pytest
 
-from tests.model import protocol, protocol_names
+from tests.model import protocol, protocol_imports, protocol_names
 from tests.model.protocol import Knowledge
+from tests.model.protocol_imports import ImportProtocol
 from tests.model.protocol_mutants import Mutant
 from tests.model.protocol_names import NameProtocol
 from tests.model.protocol_search import Ages, Program, Scenario, Search, Wave
@@ -205,6 +206,55 @@ def floor(mutant: Mutant | None) -> Scenario:
     return _scenario(actors, objects, event, limits=LOG_AGES, timeouts=1)
 
 
+ROW = "i/a"
+"""Of an import: it has the key of row a."""
+
+
+def _importing(**compacted: frozenset[str]) -> tuple[dict[Path, Object], tuple[Event, ...]]:
+    """An import of that row has begun, and a manifest knows; there may be compacted segments."""
+    segments = frozenset(Segment(name, 0, rows, compacted=True) for name, rows in compacted.items())
+    newest = Manifest("M1", "nothing folded", 1, ((1, f"begin {ROW}"),), segments, begun=1)
+    files: dict[Path, Object] = {file("X", segment): segment for segment in segments}
+    objects = {**PLAIN, log("X", 1): Entry("begin", f"begin {ROW}"), **files, manifest("X", 1): newest}
+    rows = sorted(frozenset[str]().union(*compacted.values()))
+    return objects, (*(Event("write", "X", row) for row in rows), Event("begin", "X", f"begin {ROW}"))
+
+
+def imports(mutant: Mutant | None) -> Scenario:
+    """An import over a compacted row, while its key is deleted, the deletion folded, and all that compacted."""
+    p, (objects, events) = ImportProtocol(mutant), _importing(s0=frozenset({"a"}))
+    actors = {
+        "importer": lambda: p.import_("X", ROW, 1),
+        "others": _others(Entry("delete", f"not {ROW}")),
+        "folder": lambda: p.fold("X", "F"),
+        "compactor": lambda: p.compact("X", "s1", frozenset({"s0"})),
+    }
+    return _scenario(actors, objects, *events)
+
+
+def first_import(mutant: Mutant | None) -> Scenario:
+    """The same where nothing else is compacted: a fold could think that nothing needs a tombstone."""
+    p, (objects, events) = ImportProtocol(mutant, patience=2), _importing()
+    actors = {
+        "importer": lambda: p.import_("X", ROW, 1),
+        "others": _others(Entry("delete", f"not {ROW}")),
+        "folder": lambda: p.fold("X", "F"),
+    }
+    return _scenario(actors, objects, *events, timeouts=DEEP)
+
+
+def watched_import(mutant: Mutant | None) -> Scenario:
+    """The same before the eyes of a reader that knows the index from before."""
+    p, (objects, events) = ImportProtocol(mutant, patience=2), _importing(s0=frozenset({"a"}))
+    known = Knowledge(1, "X", 1, 1, frozenset({"a"}))
+    actors = {
+        "importer": lambda: p.import_("X", ROW, 1),
+        "others": _others(R),
+        "reader": lambda: p.read(known, 2),
+    }
+    return _scenario(actors, objects, *events)
+
+
 DROP, EVEN = Entry("drop", "D"), Record("even 2", "X", live=False)
 
 
@@ -321,6 +371,9 @@ SCENARIOS: dict[Make, set[str]] = {
     masks: set(),
     inputs: set(),
     floor: set(),
+    imports: {"acknowledged"},
+    first_import: {"acknowledged"},
+    watched_import: {"acknowledged", "read"},
     delete: {"acknowledged", "not found", "unknown"},
     drop: {"acknowledged", "not found"},
     wipe: {"acknowledged", "not found", "unknown"},
@@ -343,6 +396,10 @@ CAUGHT: dict[Mutant, tuple[Make, str]] = {
     Mutant.NO_MASKS: (masks, "the live set is the same before and after fold and compaction"),
     Mutant.INPUTS_REVIVED: (inputs, "the live set is the same before and after fold and compaction"),
     Mutant.TOMBSTONES_FORGOTTEN: (masks, "the live set is the same before and after fold and compaction"),
+    Mutant.PENDING_COMPACTED: (imports, "the store tells the truth"),
+    Mutant.PENDING_TOMBSTONES: (first_import, "the store tells the truth"),
+    Mutant.OVERTAKEN_ROWS: (imports, "the store tells the truth"),
+    Mutant.UNKNOWN_ATTACH: (watched_import, "no stale strong read"),
     Mutant.NO_WORK_FLOOR: (floor, "every file that a manifest names exists"),
     Mutant.CATALOG_BY_NAME: (names, "an index goes only by a drop in its log"),
     Mutant.GARBAGE_BY_ABSENCE: (birth, "the store tells the truth"),
@@ -379,7 +436,7 @@ def test_a_mutant_is_caught(mutant: Mutant) -> None:
     assert found.broken.startswith(promise), str(found)
 
 
-@pytest.mark.parametrize("module", [protocol, protocol_names], ids=["index", "names"])
+@pytest.mark.parametrize("module", [protocol, protocol_names, protocol_imports], ids=["index", "names", "imports"])
 def test_programs_are_in_the_form_that_can_be_searched(module: ModuleType) -> None:
     """A yield is a whole statement, or the right side of an assignment or return, where no iterator is on the stack."""
     tree = ast.parse(inspect.getsource(module))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import orjson
 
+from neve.compaction.build import Progress
 from neve.errors import (
     BucketExists,
     BucketNotEmpty,
     BucketNotFound,
+    ImportOpen,
     IndexExists,
     IndexNotFound,
     NeveError,
@@ -32,6 +35,7 @@ from neve.query.search import Query
 from neve.segments.rows import Puts
 from neve.testing.simulation import Process, Simulation
 from neve.vectors.metric import Metric
+from tests.importing import Given, import_in
 from tests.reading import everything, nearest
 from tests.sim.history import SOMETHING, Change, History, Outcome, Violation
 
@@ -54,6 +58,35 @@ class Sighting:
     values: Mapping[str, str | None]
 
 
+@dataclass(slots=True, eq=False)
+class Load:
+    """A source, and the change that importing it is; a process that fails leaves it to the next one to go on."""
+
+    rows: Given
+    change: Change
+    tries: int = 0
+    under_way: int = 0
+    outcomes: set[Outcome] = field(default_factory=set)
+
+    def begin(self) -> None:
+        self.change.repeated |= self.tries > 0
+        self.tries += 1
+        self.under_way += 1
+        self.change.end(Outcome.PENDING, math.inf)
+
+    def end(self, outcome: Outcome, now_s: float) -> None:
+        """One try has ended; of all of them together the least is known."""
+        self.under_way -= 1
+        self.outcomes.add(outcome)
+        if not self.under_way:
+            worst = next(one for one in (Outcome.UNKNOWN, Outcome.DONE, Outcome.REFUSED) if one in self.outcomes)
+            self.change.end(worst, now_s)
+
+    @property
+    def is_done(self) -> bool:
+        return self.change.outcome is Outcome.DONE
+
+
 @dataclass(slots=True)
 class Record:
     """Everything that the clients of one run did and saw."""
@@ -62,6 +95,8 @@ class Record:
     history: History = field(default_factory=History)
     sightings: list[Sighting] = field(default_factory=list)
     creations: dict[str, Change] = field(default_factory=dict)
+    loads: dict[str, Load] = field(default_factory=dict)
+    """The last one of each index."""
     outcomes: Counter[str] = field(default_factory=Counter)
     values: int = 0
 
@@ -101,11 +136,14 @@ class Client:
         self._history = record.history
         self.process = process
         self._open: list[Change] = []
+        self._loading: list[Load] = []
 
     def died(self) -> None:
         """The process has ended: what was under way may have happened, but nobody will begin it anew."""
         for change in self._open:
             change.end(Outcome.UNKNOWN, self._simulation.now_s)
+        for load in self._loading:
+            load.end(Outcome.UNKNOWN, self._simulation.now_s)
 
     def sleep(self, seconds: float) -> None:
         self.process.runtime.sleep(seconds)
@@ -146,6 +184,46 @@ class Client:
             else:
                 outcome = change.outcome
         self._end(change, outcome)
+        return outcome
+
+    def new_load(self, bucket: str, index: str, keys: Sequence[str]) -> Load:
+        """A source that has a row for each of some keys; of those of one key the last counts."""
+        name = f"{bucket}/{index}"
+        values = [self._record.fresh_value() for _ in keys]
+        change = self._history.begin(
+            f"{self.process.name}'s import into {name}",
+            self._simulation.now_s,
+            {f"{name}:{key}": value for key, value in zip(keys, values, strict=True)},
+        )
+        vector = (float(len(self._history.changes)),) * CONFIG.dimension
+        items = [(key, vector, orjson.dumps({"v": value})) for key, value in zip(keys, values, strict=True)]
+        load = self._record.loads[name] = Load(Given(items, CONFIG.dimension, values[0]), change)
+        return load
+
+    def load(self, bucket: str, index: str, load: Load, machine: Path, progress: Progress) -> Outcome:
+        """Import, or go on with it."""
+
+        def told(stage: str, done: int, total: int) -> None:
+            if load.change.stands_by_s == math.inf:
+                load.change.stands_by_s = self._simulation.now_s
+            progress(stage, done, total)
+
+        load.begin()
+        self._loading.append(load)
+        self._simulation.note(f"{self.process.name} goes on with {load.change.name}: {load.change.values}")
+        outcome, answer = Outcome.DONE, "done"
+        try:
+            import_in(self.database, machine, bucket, index, load.rows, progress=told)
+        except ImportOpen as error:
+            outcome, answer = Outcome.REFUSED, repr(error)
+        except NeveError as error:
+            outcome, answer = Outcome.UNKNOWN, repr(error)
+        if self._strict and outcome is not Outcome.DONE:
+            raise Violation(f"{load.change.name} in a world without faults: {answer}")
+        self._loading.remove(load)
+        load.end(outcome, self._simulation.now_s)
+        self._count("import", answer.split("(")[0])
+        self._simulation.note(f"{load.change.name}: {answer}")
         return outcome
 
     def tag(self, bucket: str, index: str) -> None:

@@ -21,6 +21,7 @@ from neve.store.envelope import seal
 from neve.store.port import Found, Get, List, PutNew, Reply, Request, Store, Unknown
 from neve.testing.simulation import Process, Simulation, Task
 from tests.compacting import compact_in, short_calibrations, workspaces
+from tests.importing import all_large
 from tests.sim.client import KEYS, Client, Record
 from tests.sim.history import Violation
 
@@ -65,15 +66,29 @@ class Actor:
     def compact(self, machine: Path) -> None:
         self.simulation.join([self.begin_compact(machine)])
 
-    def begin_compact(self, machine: Path, asleep_after: str = "", seconds: float = 0.0) -> Task:
-        """Compact in a folder, asleep for so long after a stage."""
+    def begin_import(self, machine: Path, *keys: str, asleep_at: str = "", seconds: float = 0.0) -> Task:
+        """Import rows of some keys, asleep for so long when a stage begins."""
+
+        def progress(stage: str, done: int, _total: int) -> None:
+            if stage == asleep_at and done == 0:
+                self.client.sleep(seconds)
+
+        def work(client: Client) -> None:
+            client.load("b0", "i0", client.new_load("b0", "i0", keys), machine, progress)
+
+        return self.begin(work)
+
+    def begin_compact(
+        self, machine: Path, asleep_after: str = "", seconds: float = 0.0, *, in_vain: bool = False
+    ) -> Task:
+        """Compact in a folder, asleep for so long after a stage; `in_vain`: it may find that it must not commit."""
 
         def progress(stage: str, done: int, total: int) -> None:
             if stage == asleep_after and done == total:
                 self.client.sleep(seconds)
 
         def compact(database: Database) -> None:
-            if compact_in(database, machine, "b0", "i0", progress=progress) is None:
+            if compact_in(database, machine, "b0", "i0", progress=progress) is None and not in_vain:
                 raise Violation("there was nothing to compact")
 
         return self.begin(lambda client: client.keep(compact, "compact"))
@@ -127,8 +142,8 @@ def stage() -> Iterator[Stage]:
 
 @contextmanager
 def machine() -> Iterator[Path]:
-    """A folder to compact in, by short calibrations."""
-    with workspaces() as folder, short_calibrations():
+    """A folder to compact and to import in, by short calibrations; no import is small."""
+    with workspaces() as folder, short_calibrations(), all_large():
         yield folder
 
 
@@ -150,7 +165,7 @@ def writer_asleep_within_its_wave() -> None:
         write = sleeper.begin(lambda client: client.write("b0", "i0", ["k5"], [], again=False))
         world.pass_time(1)
         sleeper.process.hold = holding(PutNew, "/log/", 0)
-        _supersede(other)
+        supersede(other)
         world.pass_time(2 * HOUR_S)
         other.collect()
         world.simulation.join([write])
@@ -165,7 +180,7 @@ def writer_beside_a_collector_with_a_fast_clock() -> None:
         write = slow.begin(lambda client: client.write("b0", "i0", ["k5"], [], again=False))
         world.pass_time(1)
         slow.process.hold = holding(PutNew, "/log/", 0)
-        _supersede(other)
+        supersede(other)
         other.collect()
         world.simulation.join([write])
 
@@ -231,7 +246,7 @@ def old_work_on_a_new_manifest() -> None:
         uid = worker.do(lambda client: client.database.index("b0", "i0").read()).uid
         put = PutNew(paths.flat_segment(uid, name), seal({"id": "planned long ago"}))
         worker.do(lambda client: client.database.store.wave([put]))
-        _supersede(other)
+        supersede(other)
         world.pass_time(2 * HOUR_S)
         other.collect()
         worker.do(lambda client: _commit_segment(client, name))
@@ -275,7 +290,7 @@ def token_of_collected_entries() -> None:
         seen_s = world.simulation.now_s
         state = pager.do(lambda client: client.read("b0", "i0"))
         assert state is not None
-        _supersede(other)
+        supersede(other)
         world.pass_time(2 * HOUR_S)
         other.collect()
         late.write("k5")
@@ -403,7 +418,7 @@ def compaction_asleep_before_its_commit() -> None:
         compacting = compactor.begin_compact(folder)
         world.pass_time(60)
         compactor.process.hold = holding(PutNew, "/manifest/", 0)
-        _supersede(other)
+        supersede(other)
         world.pass_time(2 * HOUR_S)
         other.collect()
         world.simulation.join([compacting])
@@ -428,7 +443,7 @@ def hint_with_anothers_directories() -> None:
         fresh.read()
 
 
-def _supersede(actor: Actor) -> None:
+def supersede(actor: Actor) -> None:
     """Write on, fold, and fold again, so that the first fold is superseded and may age."""
     for key in KEYS[:3]:
         actor.write(key)

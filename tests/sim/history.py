@@ -44,6 +44,8 @@ class Change:
     """The end of the first observation that shows it."""
     repeated: bool = False
     """Asked for twice under one id; where the first has left the engine's records, it happens a second time."""
+    stands_by_s: float = math.inf
+    """What came later than this is newer, even if it shows earlier: an import's rows are as old as its begin."""
 
     def end(self, outcome: Outcome, now_s: float) -> None:
         self.outcome, self.returned_s = outcome, now_s
@@ -53,6 +55,11 @@ class Change:
         """It had taken effect by then, for certain."""
         answered_s = self.returned_s if self.outcome is Outcome.DONE else math.inf
         return answered_s if self.repeated else min(self.seen_by_s, answered_s)
+
+    @property
+    def replaceable_s(self) -> float:
+        """Whatever begins after this moment replaces it."""
+        return self.happened_by_s if self.repeated else min(self.happened_by_s, self.stands_by_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +192,7 @@ class _Checker:
 
 def _replaces(rival: Change, writer: Change) -> bool:
     """Whether, if both took effect, the rival did later for certain."""
-    return rival is not writer and rival.begun_s > writer.happened_by_s
+    return rival is not writer and rival.begun_s > writer.replaceable_s
 
 
 def _may_happen(change: Change) -> bool:

@@ -6,7 +6,7 @@ Where chance finds the weakness soon, it does, by the seeds of a setting that pr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 
 from neve.compaction import collect as collection
 from neve.compaction import compact as compaction
+from neve.compaction.build import NewSegment
 from neve.compaction.plan import Plan
 from neve.errors import OutcomeUnknown, StoreUnavailable
 from neve.index import append, fold, held, index, manifest, paths
@@ -25,7 +26,7 @@ from neve.index.index import Index
 from neve.index.manifest import CompactedInfo, Manifest
 from neve.index.reader import Ahead, Known
 from neve.index.records import IndexRecord
-from neve.index.state import State
+from neve.index.state import Compacted, State
 from neve.runtime import Instant, Runtime
 from neve.segments import directory
 from neve.segments.directory import Directory
@@ -34,7 +35,8 @@ from neve.store import create
 from neve.store.envelope import unseal
 from neve.store.port import Created, Failed, Get, PutNew, Reply, Store, Unknown, body
 from neve.testing.faults import CALM, FaultPlan
-from tests.sim import directed
+from neve.transfer.attach import Finish
+from tests.sim import directed, directed_imports
 from tests.sim.setting import Setting
 from tests.sim.world import run
 
@@ -202,12 +204,12 @@ def catalog_and_absentees(self: Any) -> None:
 real_catalog = collection._Collector.catalog
 
 
-def new_info_of_plan(self: Any, manifest: Manifest, new: Directory) -> CompactedInfo:
+def new_info_of_plan(self: Any, manifest: Manifest, new: NewSegment) -> CompactedInfo:
     """All rows of the inputs count, also those that a fold has merged into another segment since."""
-    return real_new_info(self, replace(manifest, segments=(*manifest.segments, *self._job.plan.flat)), new)
+    return real_new_info(self, replace(manifest, segments=(*manifest.segments, *self._plan.flat)), new)
 
 
-real_new_info = compaction._Run._new_info
+real_new_info = compaction.Run._new_info
 
 
 def hiding_flat_rows_alone(*arguments: Any, compacted: bool) -> Keys:
@@ -239,6 +241,33 @@ def directory_as_told(key: str, raw: bytes, record: IndexRecord, info: Compacted
     """A directory is taken for that of the segment whose name it was given under."""
     envelope = unseal(key, raw)
     return directory._parse(envelope.fields, envelope.sections, paths.segment_folder(record.uid, info.name))
+
+
+def holds_on_before_an_attach(self: Plan, manifest: Manifest) -> bool:
+    """A compaction commits while an import may be attached at any moment."""
+    return {*self.merged, *self.kept} == set(manifest.compacted)
+
+
+def last_folded(recent: Sequence[Manifest]) -> int:
+    """The collector deletes what was written since an import began."""
+    return recent[-1].folded_to
+
+
+def settled_at_once(self: Finish, state: State) -> bool:
+    """An import is attached beside recent rows that are older than it."""
+    if state.base.folded_to >= self._import.begun:
+        return True
+    fold.fold(self._store, self._runtime, state)
+    return False
+
+
+def nothing_overtaken(self: Finish, new: object, state: State) -> None:
+    """What was written since an import began is left to hide its rows: until it is compacted."""
+
+
+def nothing_replaced(self: Finish, state: State, one: Compacted, new: object) -> CompactedInfo:
+    """Segments that were there before keep rows of the import's keys."""
+    return one.info
 
 
 MUTANTS = (
@@ -294,7 +323,7 @@ MUTANTS = (
     ),
     Mutant(
         "inputs that a fold has merged",
-        _changed((compaction._Run, "_new_info", new_info_of_plan)),
+        _changed((compaction.Run, "_new_info", new_info_of_plan)),
         directed.inputs_folded_away_under_a_compaction,
     ),
     Mutant(
@@ -317,5 +346,35 @@ MUTANTS = (
         _changed((held, "_directory", directory_as_told)),
         directed.hint_with_anothers_directories,
     ),
+    Mutant(
+        "compaction of what is pending",
+        _changed((Plan, "holds_on", holds_on_before_an_attach)),
+        directed_imports.import_asleep_before_it_attaches,
+    ),
+    Mutant(
+        "tombstones of attached rows alone",
+        _changed((fold, "_still_hiding", hiding_flat_rows_alone)),
+        directed_imports.deletion_while_an_import_is_pending,
+    ),
+    Mutant(
+        "log collected under an import",
+        _changed((collection, "_last_to_go", last_folded)),
+        directed_imports.import_that_takes_days,
+    ),
+    Mutant(
+        "import beside older recent rows",
+        _changed((Finish, "_settle", settled_at_once)),
+        directed_imports.import_over_older_rows,
+    ),
+    Mutant(
+        "import over newer rows",
+        _changed((Finish, "_overtake", nothing_overtaken)),
+        directed_imports.import_beside_writes,
+    ),
+    Mutant(
+        "import without masks",
+        _changed((Finish, "_less_replaced", nothing_replaced)),
+        directed_imports.import_over_older_rows,
+    ),
 )
-"""The ten that the design names, then those of compaction."""
+"""The ten that the design names, then those of compaction, then those of imports."""

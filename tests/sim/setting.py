@@ -18,6 +18,8 @@ CREW = {
     "other-keeper": (("collect", 6),),
     "compactor-a": (("compact", 4),),
     "compactor-b": (("compact", 3),),
+    "importer-a": (("import", 4),),
+    "importer-b": (("import", 3),),
 }
 """Processes, and the duty and the number of operations of each of their tasks."""
 
@@ -26,8 +28,8 @@ CREW = {
 class Setting:
     """One world. `stretch` multiplies all pauses; `short` is the share of pauses of seconds, the others last longer.
 
-    `mask_bytes`: larger masks are objects of their own. `clocks_s`: how far the wall clocks of processes are off, at
-    least and at most.
+    `mask_bytes`: larger masks are objects of their own. `small_rows`: imports of more are no single write. `clocks_s`:
+    how far the wall clocks of processes are off, at least and at most.
     """
 
     faults: FaultPlan
@@ -37,6 +39,7 @@ class Setting:
     stretch: float = 1.0
     short: float = 0.7
     mask_bytes: int = 0
+    small_rows: int = 0
     clocks_s: tuple[float, float] = (-3600.0, 3600.0)
 
     def indexes(self) -> list[tuple[str, str]]:
@@ -55,6 +58,7 @@ def drawn(seed: int) -> Setting:
         stretch=random.choice([0.05, 1.0, 1.0, 8.0, 60.0]),
         short=random.choice([0.5, 0.7, 0.9]),
         mask_bytes=random.choice([0, 4096]),
+        small_rows=random.choice([0, 0, 0, 2]),
     )
 
 

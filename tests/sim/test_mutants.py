@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sim import directed
+from tests.sim import directed, directed_imports
 from tests.sim.mutants import MUTANTS, Mutant
 
 SCENARIOS = (
@@ -26,6 +26,12 @@ SCENARIOS = (
     directed.tombstone_older_than_a_compacted_row,
     directed.compaction_asleep_before_its_commit,
     directed.hint_with_anothers_directories,
+    directed_imports.import_over_older_rows,
+    directed_imports.import_beside_writes,
+    directed_imports.import_asleep_before_it_attaches,
+    directed_imports.deletion_while_an_import_is_pending,
+    directed_imports.import_that_takes_days,
+    directed_imports.reader_of_an_older_manifest,
 )
 
 
@@ -41,5 +47,5 @@ def test_the_protocol_survives(scenario: object) -> None:
     scenario()  # type: ignore[operator]
 
 
-def test_design_names_ten_and_compaction_adds_seven() -> None:
-    assert len({mutant.name for mutant in MUTANTS}) == 17
+def test_design_names_ten_compaction_adds_seven_and_imports_six() -> None:
+    assert len({mutant.name for mutant in MUTANTS}) == 23

@@ -37,6 +37,9 @@ def test_two_hundred_seeds() -> None:
         "fold done",
         "token found",
         "compact done",
+        "import done",
+        "import ImportOpen",
+        "import ImportEnded",
     ):
         assert happened in done.stdout, f"no {happened!r} in any seed"
 
@@ -81,5 +84,5 @@ def test_a_failing_run_ends_with_its_trace(capsys: pytest.CaptureFixture[str], m
 def test_all_that_is_promised_is_exercised() -> None:
     """One long calm run sees every operation succeed: a simulation that refuses everything would prove nothing."""
     outcomes = run(5).outcomes
-    for operation in ("write", "tag", "create", "drop", "fold", "collect", "compact"):
+    for operation in ("write", "tag", "create", "drop", "fold", "collect", "compact", "import"):
         assert outcomes[f"{operation} done"] > 0, operation

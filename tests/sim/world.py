@@ -19,6 +19,7 @@ from unittest.mock import patch
 
 from neve.compaction import compact as compaction
 from neve.compaction import plan
+from neve.compaction.build import Progress
 from neve.compaction.collect import collect
 from neve.compaction.verify import verify
 from neve.errors import NeveError
@@ -27,6 +28,7 @@ from neve.index.database import Database
 from neve.index.grace import GRACE
 from neve.testing.faults import CALM
 from neve.testing.simulation import Process, Simulation
+from neve.transfer import import_
 from tests.compacting import compact_in, live_set, short_calibrations, workspaces
 from tests.sim.client import KEYS, Client, Record, Sighting
 from tests.sim.history import Outcome, Violation
@@ -72,6 +74,7 @@ def small(setting: Setting) -> Iterator[Path]:
         stack.enter_context(patch.object(plan, "GROWTH", 1))
         stack.enter_context(patch.object(plan, "MASKED_SHARE_MAX", 0.7))
         stack.enter_context(patch.object(compaction, "MASK_INLINE_BYTES_MAX", setting.mask_bytes))
+        stack.enter_context(patch.object(import_, "SMALL_ROWS", setting.small_rows))
         stack.enter_context(short_calibrations())
         yield stack.enter_context(workspaces())
 
@@ -96,6 +99,7 @@ class World:
             "fold": self._fold,
             "collect": self._collect,
             "compact": self._compact,
+            "import": self._import,
         }
 
     def play(self) -> None:
@@ -244,12 +248,34 @@ class World:
         client.keep(collect, "collect")
 
     def _compact(self, client: Client, random: Random) -> None:
-        """On the machine of the process, whose disk outlives it; each stage may take its time, or be the last."""
-        process, name = client.process, random.choice([self._names[0], random.choice(self._names)])
+        """On the machine of the process, whose disk outlives it."""
+        name = random.choice([self._names[0], random.choice(self._names)])
         client.sleep(random.uniform(0, 1200) * self._setting.stretch)  # while others are at work, too
         if random.random() < 0.7:
             client.keep(lambda database: database.index(*name).fold(), "fold")
-        lasts_s = random.choice([0, 30, 300, 1200]) * self._setting.stretch
+        machine, progress, full = self._machine(client), self._progress(client, random), random.random() < 0.3
+        client.keep(lambda database: compact_in(database, machine, *name, progress=progress, full=full), "compact")
+
+    def _import(self, client: Client, random: Random) -> None:
+        """Begin an import, or go on with one that another process has begun, or give it up."""
+        bucket, index = random.choice([self._names[0], random.choice(self._names)])
+        client.sleep(random.uniform(0, 1200) * self._setting.stretch)
+        load = self.record.loads.get(f"{bucket}/{index}")
+        if load is None or load.is_done or random.random() < 0.2:
+            load = client.new_load(bucket, index, random.choices(KEYS, k=random.choice([1, 3, 9])))
+        machine, progress = self._machine(client), self._progress(client, random)
+        outcome = client.load(bucket, index, load, machine, progress)
+        if outcome is Outcome.REFUSED and random.random() < 0.7:
+            client.keep(lambda database: database.index(bucket, index).abandon_import(), "abandon")
+            client.load(bucket, index, load, machine, progress)
+
+    def _machine(self, client: Client) -> Path:
+        """The disk of a process's machine."""
+        return self._folder / client.process.name.split(".")[0]
+
+    def _progress(self, client: Client, random: Random) -> Progress:
+        """Each stage may take its time, or be the last."""
+        process, lasts_s = client.process, random.choice([0, 30, 300, 1200]) * self._setting.stretch
 
         def progress(stage: str, done: int, total: int) -> None:
             if random.random() < self.simulation.faults.kill:
@@ -257,8 +283,7 @@ class World:
             if lasts_s and done < total:
                 client.sleep(random.uniform(0, lasts_s))
 
-        machine, full = self._folder / process.name.split(".")[0], random.random() < 0.3
-        client.keep(lambda database: compact_in(database, machine, *name, progress=progress, full=full), "compact")
+        return progress
 
     # The end
 
@@ -276,6 +301,12 @@ class World:
         for bucket, index in self._names:
             client.write(bucket, index, list(KEYS[:2]), list(KEYS[2:3]), again=False)
             client.keep(lambda database, name=(bucket, index): database.index(*name).fold(), "fold")
+        bucket, index = self._random.choice(self._names)
+        for name in self._names:
+            client.keep(lambda database, name=name: database.index(*name).abandon_import(), "abandon")
+        if client.read(bucket, index) is not None:
+            load = client.new_load(bucket, index, self._random.sample(KEYS, 3))
+            client.load(bucket, index, load, self._folder / "last", lambda _stage, _done, _total: None)
         client.keep(lambda database: self._compact_calmly(database, *self._random.choice(self._names)), "compact")
         client.keep(collect_whole, "collect")
         verify_whole(client.database)

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from neve.compaction.compact import Compaction, Means, compact
+from neve.compaction.build import Means
+from neve.compaction.compact import Compaction, compact
 from neve.compaction.executors import Inline
 from neve.compaction.tasks import Stage, Task
 from neve.index.database import Database
@@ -50,7 +51,11 @@ class World:
 
     def process(self, store: Store | None = None) -> Database:
         self.versions += 1
-        return Database.open(store or MemoryStore(self.objects), ManualRuntime(self.clock, self.versions))
+        return Database.open(store or self.store, ManualRuntime(self.clock, self.versions))
+
+    @property
+    def store(self) -> Store:
+        return MemoryStore(self.objects)
 
     @property
     def index(self) -> Index:
@@ -89,7 +94,7 @@ class World:
     def check(self) -> None:
         """What a fresh process reads is what must be there; a manifest without flat segments counts it right."""
         state = self.state
-        assert contents(MemoryStore(self.objects), state) == self.rows
+        assert contents(self.store, state) == self.rows
         if not (state.segments or state.tail):
             assert state.base.live_rows == len(self.rows)
 

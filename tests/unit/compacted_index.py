@@ -11,7 +11,8 @@ import numpy as np
 
 from neve.api.limits import LIMITS
 from neve.api.service import Identity, Service
-from neve.compaction.compact import Means, compact
+from neve.compaction.build import Means
+from neve.compaction.compact import compact
 from neve.index.database import Database
 from neve.index.state import State
 from neve.query.session import Session

@@ -6,12 +6,13 @@ import random
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from neve.errors import ObjectCorrupt, ObjectGone, StoreUnavailable
-from neve.store.blocks import VALUE_OVERHEAD_BYTES, Block, Blocks, Tally, Wanted
+from neve.store.blocks import VALUE_OVERHEAD_BYTES, Block, Blocks, Slab, Tally, Wanted
 from neve.store.disk import DiskTier
 from neve.store.port import Delete, Put, Store
 from neve.store.ranges import Spacing
@@ -23,6 +24,7 @@ from neve.testing.objects import MemoryStore
 KEY = "data/u/segments/s/codes"
 BODY = random.Random(5).randbytes(40_000)
 PLENTY = 1 << 30
+SLAB = 5_000
 SPACING = Spacing(gap_bytes=100, gap_bytes_max=100, requests=64, span_bytes_max=1 << 20)
 
 
@@ -156,6 +158,63 @@ def test_ids_asked_for_in_vain_are_forgotten() -> None:
     assert len(blocks._memory._used) <= 5
 
 
+class Room:
+    """What a slab's values are put in: they read it when they are compared."""
+
+    def __init__(self, first: int) -> None:
+        self.first, self.body = first, bytearray(SLAB)
+
+
+@dataclass(frozen=True)
+class Placed:
+    room: Room
+    start: int
+    stop: int
+
+    def __bytes__(self) -> bytes:
+        return bytes(self.room.body[self.start - self.room.first : self.stop - self.room.first])
+
+
+def want_placed(start: int, stop: int, key: str = KEY) -> Wanted:
+    first = start // SLAB * SLAB
+
+    def decode(raw: memoryview, room: Room) -> Placed:
+        room.body[start - first : stop - first] = raw
+        return Placed(room, start, stop)
+
+    return Wanted(block(start, stop, key), decode, stop - start, Slab((key, -1 - first), lambda: Room(first)))
+
+
+def test_values_of_a_slab_share_its_room_and_go_together() -> None:
+    store, _ = store_of(KEY)
+    blocks = Blocks(6 * (1000 + VALUE_OVERHEAD_BYTES))
+    placed, _ = read(blocks, store, [want_placed(first, first + 1000) for first in (0, 1000, 3000)])
+    assert [bytes(one) for one in placed] == [BODY[:1000], BODY[1000:2000], BODY[3000:4000]]
+    assert len({id(one.room) for one in placed}) == 1
+    assert blocks.memory_bytes == 3 * (1000 + VALUE_OVERHEAD_BYTES)
+    assert blocks.get((KEY, 1000)) is placed[1]  # so the slab gets a second chance
+    read(blocks, store, [want(first, first + 1000) for first in range(10_000, 14_000, 1000)])
+    assert blocks.get_many([(KEY, 0), (KEY, 1000), (KEY, 3000)]) == placed
+    assert blocks.get((KEY, 10_000)) is None
+    blocks = Blocks(4 * (1000 + VALUE_OVERHEAD_BYTES))
+    placed, _ = read(blocks, store, [want_placed(0, 1000), want_placed(3000, 4000)])
+    read(blocks, store, [want(first, first + 1000) for first in range(10_000, 13_000, 1000)])
+    assert blocks.get_many([(KEY, 0), (KEY, 3000)]) == [None, None]
+    assert bytes(placed[1]) == BODY[3000:4000]  # who has it keeps it
+    again, _ = read(blocks, store, [want_placed(0, 1000)])
+    assert bytes(again[0]) == BODY[:1000]
+    assert again[0].room is not placed[0].room
+
+
+def test_a_slab_beyond_the_bound_is_handed_out_and_not_kept() -> None:
+    store, _ = store_of(KEY)
+    blocks = Blocks(1000)
+    placed, _ = read(blocks, store, [want_placed(0, 1000), want_placed(2000, 3000)])
+    assert [bytes(one) for one in placed] == [BODY[:1000], BODY[2000:3000]]
+    assert blocks.memory_bytes == 0
+    assert blocks.get_many([(KEY, 0), (KEY, 2000)]) == [None, None]
+
+
 def test_threads_get_right_values_while_memory_is_too_small() -> None:
     store, _ = store_of(KEY, "other")
     blocks = Blocks(8 * (100 + VALUE_OVERHEAD_BYTES))
@@ -164,9 +223,11 @@ def test_threads_get_right_values_while_memory_is_too_small() -> None:
         chance = random.Random(seed)
         for _ in range(150):
             starts = [chance.randrange(40) * 1000 for _ in range(6)]
-            wanted = [want(start, start + 100, chance.choice([KEY, "other"])) for start in starts]
+            wants = [chance.choice([want, want_placed]) for _ in starts]
+            places = zip(wants, starts, strict=True)
+            wanted = [one(start, start + 100, KEY if one is want else "other") for one, start in places]
             values, _ = read(blocks, store, wanted)
-            assert values == [BODY[start : start + 100] for start in starts]
+            assert list(map(bytes, values)) == [BODY[start : start + 100] for start in starts]
         return seed
 
     with ThreadPoolExecutor(6) as pool:

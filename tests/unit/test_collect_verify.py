@@ -155,6 +155,30 @@ class TestCollect:
         assert orphan not in world.keys("segments")
         assert recent in world.keys("segments"), "work planned on the newest manifest may still be committed"
 
+    @pytest.mark.parametrize("under_way", [True, False])
+    def test_what_a_job_has_made_stays_until_nobody_goes_on_with_it(self, world: World, under_way: bool) -> None:
+        """One of several machines takes longer than any grace period; what it has written last tells that it lives."""
+        world.put("a")
+        world.fold()
+        uid, planned_on = world.state.uid, world.state.manifest
+        job = paths.job_folder(uid, paths.segment_name(planned_on, TOKEN))
+        segment = paths.segment_directory(uid, paths.segment_name(planned_on, TOKEN))
+        world.objects.apply(Put(segment, seal({"id": TOKEN})))
+        if under_way:
+            world.objects.apply(Put(job + "job", b"a job"))
+        for _ in range(3):
+            world.put("b")
+            world.fold()
+            collected = world.collect(after_s=40)
+            assert (segment in world.objects.all_keys()) is under_way
+            assert collected.jobs == 0
+            assert not world.verify().findings
+            if under_way:
+                world.objects.apply(Put(job + "build-1", b"a build"))
+        assert world.collect(after_s=101).jobs == under_way
+        assert not world.keys("work")
+        assert segment not in world.objects.all_keys()
+
     def test_what_a_page_rests_on_is_kept_for_the_grace_period(self, world: World) -> None:
         world.put("a")
         world.fold()

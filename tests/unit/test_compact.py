@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from neve.compaction.compact import MASK_INLINE_BYTES_MAX, Compaction, Means, compact
+from neve.compaction.build import Means
+from neve.compaction.compact import MASK_INLINE_BYTES_MAX, Compaction, compact
 from neve.compaction.executors import processes
 from neve.compaction.plan import FLAT_ROWS_MIN
 from neve.compaction.tasks import Stage
@@ -23,11 +24,6 @@ from tests.unit.compact_world import (
     files,
     names,
 )
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
 
 
 class TestRoundTrip:

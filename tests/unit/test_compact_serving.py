@@ -16,7 +16,7 @@ import pytest
 
 from neve.cli import main
 from neve.compaction.background import RETRY_S, Background
-from neve.compaction.compact import Means
+from neve.compaction.build import Means
 from neve.compaction.executors import inline
 from neve.compaction.plan import FLAT_ROWS_MIN
 from neve.compaction.tasks import Stage
@@ -38,11 +38,6 @@ from tests.unit.compact_world import (
     files,
     names,
 )
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
 
 
 class TestBackground:

@@ -65,6 +65,12 @@ class TestChoice:
         plan = plan_compaction(manifest([flat("a", 10_000)], [less, small]))
         assert plan == Plan((flat("a", 10_000),), (small, less), ())
 
+    def test_parts_of_a_large_index_are_not_merged_at_once(self) -> None:
+        parts = [compacted(f"{number:02d}", 4 << 20) for number in range(25)]
+        assert choose_segments(parts, 1 << 20) == ()
+        assert choose_segments(parts, 2 << 20) == tuple(parts[:3])
+        assert choose_segments(parts, 20 << 20) == ()
+
     def test_mostly_dead_segments_are_written_anew_whatever_their_size(self) -> None:
         rows = 1_000_000
         dead = compacted("dead", rows, int(MASKED_SHARE_MAX * rows) + 1)

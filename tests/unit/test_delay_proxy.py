@@ -17,6 +17,7 @@ import pytest
 from scripts.benchmarks.delay_proxy import Far
 from scripts.benchmarks.far_store import Asked, FarStore, Logged, far_store, waves
 
+from neve.store.prices import GET, WRITE_OR_LIST
 from tests.servers.object_store import Credentials, ObjectStore
 
 BODY = bytes(range(256)) * 1200
@@ -172,5 +173,11 @@ def test_waves_are_counted_by_overlap() -> None:
     spans = [(0, 5), (1, 2), (4, 7), (6, 8), (8, 9), (10, 11), (10, 14), (13, 15)]
     log = [Logged("GET", "/", "", 200, 10, float(start), float(end)) for start, end in reversed(spans)]
     assert waves(log) == 3
-    assert Asked.of(log) == Asked(requests=8, size_bytes=80, waves=3)
-    assert Asked.of([]) == Asked(0, 0, 0)
+    assert Asked.of(log) == Asked(requests=8, size_bytes=80, waves=3, dollars=pytest.approx(8 * GET))
+    assert Asked.of([]) == Asked(0, 0, 0, 0)
+
+
+def test_a_listing_costs_more_than_a_read() -> None:
+    asked = [("GET", "/neve/?list-type=2&prefix=a"), ("PUT", "/neve/a"), ("HEAD", "/neve/a"), ("GET", "/neve/a")]
+    log = [Logged(method, target, "", 200, 10, 0.0, 1.0) for method, target in asked]
+    assert Asked.of(log).dollars == pytest.approx(2 * GET + 2 * WRITE_OR_LIST)

@@ -13,6 +13,11 @@ from neve.vectors.metric import Metric
 from neve.vectors.probing import KS, TARGETS, Calibration, Probe, calibrate, choose_lists
 
 
+def choose(scores: np.ndarray, weights: np.ndarray | None, probe: Probe) -> np.ndarray:
+    """The lists of one segment by itself."""
+    return choose_lists([scores], None if weights is None else [weights], [probe])[0]
+
+
 def plain(scores: np.ndarray, weights: np.ndarray, beta: float, mass: float) -> list[int]:
     """The rule as it is told: heaviest first until the share passes the mass."""
     weighed = np.exp(beta * (scores.astype(np.float64) - scores.max())) * weights
@@ -30,27 +35,54 @@ def test_lists_are_taken_until_their_share_passes_the_mass(mass: float, weighted
     rng = np.random.default_rng(1)
     scores = rng.standard_normal(300).astype(np.float32)
     weights = rng.integers(0, 4, size=300).astype(np.float64) if weighted else None
-    chosen = choose_lists(scores, weights, Probe(2.0, mass, 10))
+    chosen = choose(scores, weights, Probe(2.0, mass, 10))
     assert chosen.tolist() == plain(scores, np.ones(300) if weights is None else weights, 2.0, mass)
 
 
 def test_a_flat_profile_takes_more_lists() -> None:
     scores = np.linspace(1.0, 0.0, 100, dtype=np.float32)
     probe = Probe(20.0, 0.8, 10)
-    assert len(choose_lists(scores, None, probe)) < len(choose_lists(scores / 4, None, probe))
+    assert len(choose(scores, None, probe)) < len(choose(scores / 4, None, probe))
 
 
 def test_the_whole_mass_takes_every_list_of_some_weight() -> None:
     scores = np.array([0.0, 900.0, -np.inf, 3.0], np.float32)
-    assert choose_lists(scores, None, Probe(50.0, 1.0, 1)).tolist() == [1, 3, 0, 2]
-    assert choose_lists(scores, np.array([1, 0, 2, 1]), Probe(50.0, 1.0, 1)).tolist() == [3, 0, 2]
+    assert choose(scores, None, Probe(50.0, 1.0, 1)).tolist() == [1, 3, 0, 2]
+    assert choose(scores, np.array([1, 0, 2, 1]), Probe(50.0, 1.0, 1)).tolist() == [3, 0, 2]
 
 
 def test_unscored_lists_and_lists_without_matches_are_left_out() -> None:
     scores = np.array([0.1, -np.inf, 0.2, 0.3], np.float32)
-    assert choose_lists(scores, None, Probe(1.0, 0.999999, 1)).tolist() == [3, 2, 0]
-    assert choose_lists(scores, np.array([0, 1, 0, 0]), Probe(1.0, 0.9, 1)).tolist() == []
-    assert choose_lists(scores, np.zeros(4), Probe(1.0, 0.9, 1)).tolist() == []
+    assert choose(scores, None, Probe(1.0, 0.999999, 1)).tolist() == [3, 2, 0]
+    assert choose(scores, np.array([0, 1, 0, 0]), Probe(1.0, 0.9, 1)).tolist() == []
+    assert choose(scores, np.zeros(4), Probe(1.0, 0.9, 1)).tolist() == []
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_segments_are_probed_as_one_would_be(weighted: bool) -> None:
+    rng = np.random.default_rng(2)
+    scores = rng.standard_normal(300).astype(np.float32)
+    weights = rng.integers(0, 4, size=300).astype(np.float64) if weighted else None
+    whole = choose(scores, weights, Probe(2.0, 0.7, 10))
+    parts = np.split(scores, [180, 280])
+    probes = [Probe(2.0, mass, 10) for mass in (0.6, 0.8, 1.0)]  # the last is read whole, and has no say
+    split = None if weights is None else np.split(weights, [180, 280])
+    first = choose(
+        scores[:280], None if weights is None else weights[:280], Probe(2.0, (180 * 0.6 + 100 * 0.8) / 280, 1)
+    )
+    chosen = choose_lists(parts, split, probes)
+    assert chosen[0].tolist() == [one for one in first.tolist() if one < 180]
+    assert chosen[1].tolist() == [one - 180 for one in first.tolist() if one >= 180]
+    assert sorted(chosen[2]) == [one for one in range(20) if weights is None or weights[280 + one] > 0]
+    same = choose_lists(parts, split, [Probe(2.0, 0.7, 10)] * 3)
+    assert sorted(np.concatenate([same[0], same[1] + 180, same[2] + 280])) == sorted(whole)
+
+
+def test_a_segment_far_from_the_query_is_left_alone() -> None:
+    near, far = np.linspace(1.0, 0.5, 50, dtype=np.float32), np.linspace(-1.0, -0.9, 50, dtype=np.float32)
+    chosen = choose_lists([near, far], None, [Probe(20.0, 0.8, 10)] * 2)
+    assert len(chosen[0]) > 0
+    assert len(chosen[1]) == 0
 
 
 def table() -> Calibration:
@@ -110,7 +142,7 @@ def test_members_that_were_not_asked_reach_the_targets(metric: Metric) -> None:
                 near = np.square(points - points[query]).sum(axis=1)
                 near[query] = np.inf
                 true = np.argpartition(near, k)[:k]
-                lists = choose_lists(centroid_scores(centroids, points[query]), None, probe)
+                lists = choose(centroid_scores(centroids, points[query]), None, probe)
                 inside = np.isin(primary, lists) | (np.isin(spill, lists) & (spill >= 0))
                 inside[query] = False
                 rows = np.flatnonzero(inside)
@@ -150,8 +182,8 @@ def test_small_sets_are_calibrated(metric: Metric, rows: int, lists: int) -> Non
     for k in (1, rows, 10_000):
         probe = calibration.probe(k, 0.98)
         assert probe.candidates >= k
-        assert len(choose_lists(centroid_scores(centroids, points[0]), None, probe)) >= 1
-    assert len(choose_lists(centroid_scores(centroids, points[0]), None, calibration.probe(10_000, 0.98))) == lists
+        assert len(choose(centroid_scores(centroids, points[0]), None, probe)) >= 1
+    assert len(choose(centroid_scores(centroids, points[0]), None, calibration.probe(10_000, 0.98))) == lists
 
 
 @pytest.mark.parametrize("size", [1e-42, 1e20, 1e37])
@@ -160,4 +192,4 @@ def test_sets_of_any_magnitude_are_calibrated(size: float) -> None:
     calibration = calibrate(points, primary, spill, centroids, Metric.EUCLIDEAN, estimate, seed=3)
     assert np.isfinite(calibration.beta)
     assert np.isfinite(calibration.masses).all()
-    assert len(choose_lists(centroid_scores(centroids, points[0]), None, calibration.probe(10, 0.98))) >= 1
+    assert len(choose(centroid_scores(centroids, points[0]), None, calibration.probe(10, 0.98))) >= 1

@@ -41,6 +41,9 @@ class StillRuntime:
     def spawn(self, task: Callable[[], None]) -> None:
         raise AssertionError("the wire leaves nothing behind")
 
+    def beside(self, task: Callable[[], object], work: Callable[[], None]) -> object:
+        raise AssertionError("the wire waits for nobody")
+
 
 class FakeService:
     """Answers every call with `answer`, or raises it."""

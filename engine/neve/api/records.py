@@ -29,7 +29,7 @@ def checked_puts(vectors: Sequence[PutVector], config: IndexConfig, limits: Limi
         if record.metadata is None:
             metadata.append(_NO_METADATA)
             continue
-        if (problem := _metadata_problem(record.metadata, non_filterable, limits)) is not None:
+        if (problem := metadata_problem(record.metadata, non_filterable, limits)) is not None:
             raise _invalid(record.key, problem, f"vectors[{place}].metadata")
         metadata.append(dump_json(record.metadata))
     last = {record.key: place for place, record in enumerate(vectors)}
@@ -77,17 +77,23 @@ def metadata_bytes(metadata: Mapping[str, object], without: Collection[str] = ()
     return 4 + sum(8 + _text_bytes(key) + _value_bytes(value) for key, value in entries)
 
 
-def _check_key(key: str, path: str) -> None:
+def key_problem(key: str) -> str | None:
+    """What is wrong with a key of 1 to 1,024 characters; None when nothing is."""
     if len(key) > KEY_BYTES_MAX // 4 and _text_bytes(key) > KEY_BYTES_MAX:
-        message = "Record key length exceeds the maximum allowed"
-        raise ValidationFailed(message, FieldError(path, message))
+        return "Record key length exceeds the maximum allowed"
+    return None
+
+
+def _check_key(key: str, path: str) -> None:
+    if (problem := key_problem(key)) is not None:
+        raise ValidationFailed(problem, FieldError(path, problem))
 
 
 def _invalid(key: str, problem: str, path: str) -> ValidationFailed:
     return ValidationFailed(f"Invalid record for key '{key}': {problem}", FieldError(path, problem))
 
 
-def _metadata_problem(metadata: object, non_filterable: Collection[str], limits: Limits) -> str | None:
+def metadata_problem(metadata: object, non_filterable: Collection[str], limits: Limits) -> str | None:
     """What is wrong with a metadata document; types come before sizes, which are those of right types only."""
     if not isinstance(metadata, dict):
         return "Metadata must be an object"

@@ -8,13 +8,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from neve.cli.command import add_command, database, index_name, print_table, size
-from neve.compaction.compact import FAILURES, MEMORY_BYTES, Compaction, Means, Progress, compact
+from neve.cli.command import add_command, database, index_name, print_table, size, store_url
+from neve.cli.progress import bar
+from neve.compaction.build import MEMORY_BYTES, Means
+from neve.compaction.cluster import dask_cluster
+from neve.compaction.compact import FAILURES, Compaction, compact
+from neve.compaction.compact_elsewhere import compact_elsewhere
+from neve.compaction.elsewhere import SEGMENT_ROWS, Elsewhere
 from neve.compaction.executors import inline, processes
 from neve.compaction.workspace import workspaces
 from neve.errors import BucketNotFound, IndexNotFound, NeveError
@@ -45,11 +51,23 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--full", action="store_true", help="leave each index a single segment, whatever its size")
     how.add_argument("--watch", action="store_true", help="go on, until interrupted, with whatever becomes due")
-    parser.add_argument("--memory", type=memory_size, default=MEMORY_BYTES, metavar="SIZE", help="bound (2GiB)")
+    add_work(parser)
+    parser.set_defaults(func=run_compact)
+
+
+def add_work(parser: argparse.ArgumentParser) -> None:
+    """Options that say what does the work."""
     parser.add_argument(
+        "--memory", type=memory_size, default=MEMORY_BYTES, metavar="SIZE", help="bound; on a cluster, of a task (2GiB)"
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
         "--workers", type=worker_count, default=0, metavar="N", help="processes to share the work (none)"
     )
-    parser.set_defaults(func=run_compact)
+    where.add_argument("--on", metavar="ADDRESS", help="a Dask cluster's scheduler, such as tcp://scheduler:8786")
+    parser.add_argument(
+        "--segment-rows", type=row_count, default=SEGMENT_ROWS, metavar="N", help="on a cluster: of a segment (4194304)"
+    )
 
 
 def memory_size(text: str) -> int:
@@ -70,9 +88,23 @@ def worker_count(text: str) -> int:
     return int(text)
 
 
+def row_count(text: str) -> int:
+    """A positive number of rows."""
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of rows")
+    return int(text)
+
+
+def executor_of(args: argparse.Namespace) -> AbstractContextManager[Executor]:
+    """What does the work: a cluster (`--on`), processes (`--workers`), or this process."""
+    if args.on:
+        return dask_cluster(args.on)
+    return processes(args.workers) if args.workers else inline()
+
+
 def run_compact(args: argparse.Namespace) -> int:
     stopped = threading.Event()
-    workers = processes(args.workers) if args.workers else inline()
+    workers = executor_of(args)
     with database(args) as opened, workers as executor, _signals_set(stopped, args.watch):
         means = Means(workspaces(), args.memory, executor)
         told: set[str] = set()
@@ -99,15 +131,17 @@ def _compact_all(
     rows: list[tuple[object, ...]] = []
     failures: list[str] = []
     asked = bool(args.name and args.name[1]) and not args.watch
+    elsewhere = Elsewhere(store_url(args), args.segment_rows)
+    work = partial(compact_elsewhere, elsewhere=elsewhere) if args.on else compact
     try:
         for bucket, index in _indexes(opened, *(args.name or ("", ""))):
             if stopped.is_set():
                 break
             begun = time.monotonic()
             try:
-                with _bar(f"{bucket}/{index}") as progress:
+                with bar(f"{bucket}/{index}") as progress:
                     some = replace(means, progress=progress)
-                    done = compact(opened, bucket, index, some, asked=asked, full=args.full)
+                    done = work(opened, bucket, index, some, asked=asked, full=args.full)
                 if done is not None:
                     rows.append((f"{bucket}/{index}", *_cells(done, time.monotonic() - begun)))
             except IndexNotFound as error:
@@ -163,19 +197,3 @@ def _signals_set(stopped: threading.Event, watch: bool) -> Iterator[None]:
     finally:
         for handled, handler in previous.items():
             signal.signal(handled, handler)
-
-
-@contextmanager
-def _bar(title: str) -> Iterator[Progress]:
-    """A progress bar on standard error where that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda _stage, _done, _total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title)
-        yield lambda stage, done, total: bar.update(task, description=f"{title} {stage}", completed=done, total=total)

@@ -22,7 +22,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 def add_index_command(commands: Commands, name: str, summary: str, description: str) -> argparse.ArgumentParser:
     """A command on one index: BUCKET/INDEX, with the options of its store and its disk tier."""
     parser = add_command(commands, name, summary, description)
-    parser.add_argument("name", type=_one_index, metavar="BUCKET/INDEX")
+    parser.add_argument("name", type=one_index, metavar="BUCKET/INDEX")
     disk, size = os.environ.get("NEVE_DISK", ""), os.environ.get("NEVE_DISK_SIZE", "")
     parser.add_argument("--disk", metavar="FOLDER", default=disk, help="local folder that keeps blocks (NEVE_DISK)")
     parser.add_argument(
@@ -76,7 +76,8 @@ def a_number(kind: Callable[[str], float], low: float, high: float) -> Callable[
     return number
 
 
-def _one_index(text: str) -> tuple[str, str]:
+def one_index(text: str) -> tuple[str, str]:
+    """BUCKET/INDEX, for argparse."""
     bucket, index = index_name(text)
     if not index:
         raise argparse.ArgumentTypeError(f"{text!r} is not BUCKET/INDEX")

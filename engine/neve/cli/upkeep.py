@@ -58,6 +58,7 @@ def run_collect(args: argparse.Namespace) -> int:
     rows = (
         ("log entries", done.log_entries),
         ("segments", done.segments),
+        ("unfinished jobs", done.jobs),
         ("manifests", done.manifests),
         ("bucket and catalog records", done.records),
         ("dropped indexes", done.dropped_indexes),

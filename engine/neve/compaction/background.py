@@ -10,7 +10,8 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 
-from neve.compaction.compact import FAILURES, Means, compact
+from neve.compaction.build import Means
+from neve.compaction.compact import FAILURES, compact
 from neve.compaction.executors import processes
 from neve.compaction.plan import is_due
 from neve.compaction.workspace import workspaces

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -29,6 +29,8 @@ class Collected:
 
     log_entries: int = 0
     segments: int = 0
+    jobs: int = 0
+    """Of several machines, that nobody has gone on with."""
     manifests: int = 0
     records: int = 0
     dropped_indexes: int = 0
@@ -119,14 +121,16 @@ class _Collector:
         """One live index: log entries and segments superseded by the newest manifest that is older than the grace."""
         listing = list(list_all(self._store, paths.data_folder(record.uid)))
         stored = {n: entry for entry in listing if (n := _manifest_number(record.uid, entry)) is not None}
+        jobs = self._jobs(listing)
         if not stored:
             return
         recent = self._recent_chain(record.uid, stored)
         oldest = recent[-1]
         if self._age_s(stored[oldest.number]) >= self._grace.segments_s:
-            self._segments(record, listing, recent)
+            self._segments(record, listing, recent, jobs)
             log = paths.log_folder(record.uid)
-            folded = [e.key for e in listing if e.key.startswith(log) and _number(e) <= oldest.folded_to]
+            last = _last_to_go(recent)
+            folded = [e.key for e in listing if e.key.startswith(log) and _number(e) <= last]
             self.collected.log_entries += self._delete(folded)
         numbers = sorted(stored)
         old = [
@@ -151,9 +155,25 @@ class _Collector:
             number -= 1
         return chain
 
-    def _segments(self, record: IndexRecord, listing: list[Entry], recent: list[Manifest]) -> None:
-        """Segments that no recent manifest names, once the work floor keeps commits from naming them."""
-        newest, floor = recent[0], recent[-1].number
+    def _jobs(self, listing: list[Entry]) -> list[int]:
+        """The manifests that jobs of several machines were planned on; one that nobody has touched for long goes."""
+        files: dict[str, list[Entry]] = defaultdict(list)
+        for entry in listing:
+            if (job := paths.job_of(entry.key)) is not None:
+                files[job].append(entry)
+        dead = [job for job in files if min(map(self._age_s, files[job])) >= self._grace.manifests_s]
+        self._delete(entry.key for job in dead for entry in files[job])
+        self.collected.jobs += len(dead)
+        return [paths.segment_planned_on(job) for job in files if job not in dead]
+
+    def _segments(self, record: IndexRecord, listing: list[Entry], recent: list[Manifest], jobs: Sequence[int]) -> None:
+        """Segments that no recent manifest names, once the work floor keeps commits from naming them.
+
+        What has been uploaded since an import or a job of several machines began stays while that goes on: it may take
+        days to name it.
+        """
+        newest = recent[0]
+        floor = min([recent[-1].number, *(one.since for one in newest.imports), *jobs])
         named = {name for manifest in recent for name in manifest.folders}
         folder = paths.segments_folder(record.uid)
         files: dict[str, list[str]] = defaultdict(list)
@@ -200,6 +220,11 @@ def _chains(entries: Iterable[Entry]) -> list[list[Entry]]:
         if paths.number(entry.key) is not None:
             chains[entry.key.rsplit("/", 1)[0]].append(entry)
     return list(chains.values())
+
+
+def _last_to_go(recent: Sequence[Manifest]) -> int:
+    """The last log entry that nobody needs: who imports has yet to learn which keys were written since it began."""
+    return min([recent[-1].folded_to, *(one.begun for one in recent[0].imports)])
 
 
 def _number(entry: Entry) -> int:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 
 from neve.compaction.workspace import Job, Workspace
 from neve.errors import ObjectCorrupt, ObjectGone
 from neve.index import paths
+from neve.index.held import flat_batch
 from neve.index.manifest import CompactedInfo, SegmentInfo
 from neve.segments.directory import Directory
-from neve.segments.flat import Batch, no_keys, unpack
+from neve.segments.flat import Batch, no_keys
 from neve.segments.keyblocks import KeyBlock, match_rows
 from neve.segments.layout import KEY_ENTRY
 from neve.segments.masks import decode_mask
@@ -35,29 +38,32 @@ def gather(store: Store, workspace: Workspace, job: Job, progress: Callable[[int
     inputs = len(plan.flat) + len(plan.merged)
     progress(done, inputs)
     while done < len(plan.flat):
-        some = _ahead(plan.flat[done:])
-        raws = _read(store, [paths.flat_segment(job.uid, info.name) for info in some])
-        for info, raw in zip(some, raws, strict=True):
-            workspace.gather([_flat(job, info, raw)])
+        some = ahead(plan.flat[done:])
+        keys = [paths.flat_segment(job.uid, info.name) for info in some]
+        for info, key, raw in zip(some, keys, read_all(store, keys), strict=True):
+            workspace.gather([flat_batch(key, raw, job.dimension, info)])
             progress(done := done + 1, inputs)
     for compacted in plan.merged[done - len(plan.flat) :]:
-        workspace.gather(_compacted(store, workspace, job, compacted))
+        directory, mask = read_directory(store, job.uid, compacted), read_mask(store, job.uid, compacted)
+        workspace.gather(compacted_rows(store, directory, mask, workspace.folder))
         progress(done := done + 1, inputs)
 
 
 def read_directory(store: Store, uid: str, info: CompactedInfo) -> Directory:
     """The directory of a compacted segment. 1 GET; raises as `gather`."""
     key = paths.segment_directory(uid, info.name)
-    return Directory.decode(key, _read(store, [key])[0], paths.segment_folder(uid, info.name))
+    return Directory.decode(key, read_all(store, [key])[0], paths.segment_folder(uid, info.name))
 
 
 def read_mask(store: Store, uid: str, info: CompactedInfo) -> bytes:
     """The mask of a compacted segment; b"" masks nothing. At most 1 GET; raises as `gather`."""
-    if not info.mask.reference:
-        return info.mask.inline
-    key = paths.mask(uid, info.mask.reference)
+    return mask_at(store, paths.mask(uid, info.mask.reference)) if info.mask.reference else info.mask.inline
+
+
+def mask_at(store: Store, key: str) -> bytes:
+    """The mask in an object. 1 GET; raises as `gather`."""
     try:
-        return unseal(key, _read(store, [key])[0]).sections["mask"].tobytes()
+        return unseal(key, read_all(store, [key])[0]).sections["mask"].tobytes()
     except LookupError as error:
         raise ObjectCorrupt(f"{key} is not a mask") from error
 
@@ -69,12 +75,15 @@ def recent_keys(workspace: Workspace, job: Job) -> Keys:
     return merge_keys([inputs.rows.keys.take(rows), inputs.deleted])[0]
 
 
-def hidden(store: Store, directory: Directory, masked: np.ndarray, keys: Keys) -> tuple[np.ndarray, int]:
+def hidden(
+    store: Store, directory: Directory, masked: np.ndarray, keys: Keys, before: int | None = None
+) -> tuple[np.ndarray, int]:
     """Rows uint32 [n] of a segment that have one of some sorted keys and are not `masked` (bool [rows]); their digest.
 
-    Reads the blocks of the key index in question. Raises as `gather`.
+    Only those with a position below `before`, where that is given. Reads the blocks of the key index in question.
+    Raises as `gather`.
     """
-    fetch = _fetch(store)
+    fetch = fetching(store)
     found: list[np.ndarray] = [np.empty(0, KEY_ENTRY)]
     for start in range(0, len(keys), _MATCHED_KEYS):
         some = keys.take(np.arange(start, min(len(keys), start + _MATCHED_KEYS)))
@@ -84,6 +93,8 @@ def hidden(store: Store, directory: Directory, masked: np.ndarray, keys: Keys) -
         found.append(entries[np.isin(entries["row"], rows[~masked[rows]])])
     entries = np.concatenate(found)
     entries = entries[np.unique(entries["row"], return_index=True)[1]]
+    if before is not None:
+        entries = entries[entries["position"] < before]
     return entries["row"], live_digest(entries["hash"], entries["position"])
 
 
@@ -103,40 +114,32 @@ class _Recorded:
         return np.concatenate(self._entries)
 
 
-def _ahead(flat: Sequence[SegmentInfo]) -> Sequence[SegmentInfo]:
+def ahead(flat: Sequence[SegmentInfo]) -> Sequence[SegmentInfo]:
     """The first few segments, at least one, within AHEAD_BYTES."""
     within = int(np.searchsorted(np.cumsum([info.size_bytes for info in flat]), AHEAD_BYTES, side="right"))
     return flat[: max(1, within)]
 
 
-def _flat(job: Job, info: SegmentInfo, raw: bytes) -> Batch:
-    key = paths.flat_segment(job.uid, info.name)
-    try:
-        envelope = unseal(key, raw)
-        batch = unpack(envelope.sections, job.dimension)
-        if (envelope.fields["name"], len(batch.rows), len(batch.deleted)) == (info.name, info.rows, info.deleted):
-            return batch
-    except (LookupError, ValueError, TypeError) as error:
-        raise ObjectCorrupt(f"{key} is not a segment of an index of dimension {job.dimension}") from error
-    raise ObjectCorrupt(f"{key} is not the segment that its manifest names")
+def compacted_rows(
+    store: Store, directory: Directory, mask: bytes, folder: Path, start: int = 0, stop: int | None = None
+) -> Iterator[Batch]:
+    """The unmasked ones of rows [start, stop) of a compacted segment, in blocks; `folder` for a file of 42 bytes a row.
+
+    Reads the key index, and each row once, in ranges of 8 MiB. Raises as `gather`.
+    """
+    fetch, masked = fetching(store), decode_mask(directory.name, mask, directory.rows)
+    with TemporaryFile(dir=folder) as file:
+        entries = row_entries(directory, fetch, np.memmap(file, KEY_ENTRY, "w+", shape=directory.rows))
+        for block in row_blocks(directory, fetch, entries, start, stop):
+            rows = Rows(Keys(block.hashes, block.keys, block.positions), block.vectors, block.metadata)
+            live = np.flatnonzero(~masked[start : start + len(block)])
+            start += len(block)
+            yield Batch(rows if len(live) == len(block) else rows.take(live), no_keys())
 
 
-def _compacted(store: Store, workspace: Workspace, job: Job, info: CompactedInfo) -> Iterator[Batch]:
-    """The unmasked rows of a compacted segment, in blocks."""
-    directory, fetch = read_directory(store, job.uid, info), _fetch(store)
-    masked = decode_mask(info.name, read_mask(store, job.uid, info), info.rows)
-    path = workspace.path("entries")
-    entries = row_entries(directory, fetch, np.memmap(path, KEY_ENTRY, "w+", shape=directory.rows))
-    start = 0
-    for block in row_blocks(directory, fetch, entries):
-        rows = Rows(Keys(block.hashes, block.keys, block.positions), block.vectors, block.metadata)
-        live = np.flatnonzero(~masked[start : start + len(block)])
-        start += len(block)
-        yield Batch(rows if len(live) == len(block) else rows.take(live), no_keys())
-    path.unlink()
+def fetching(store: Store) -> Fetch:
+    """Reads ranges of objects that are there: 1 GET each; ObjectGone where one is not."""
 
-
-def _fetch(store: Store) -> Fetch:
     def fetch(key: str, start: int, stop: int) -> bytes:
         raw = body(store.wave([Get(key, start, stop)])[0])
         if raw is None:
@@ -146,7 +149,8 @@ def _fetch(store: Store) -> Fetch:
     return fetch
 
 
-def _read(store: Store, keys: Sequence[str]) -> list[bytes]:
+def read_all(store: Store, keys: Sequence[str]) -> list[bytes]:
+    """Some whole objects, in one wave. Raises ObjectGone, ObjectCorrupt, StoreError."""
     raws = []
     for key, reply in zip(keys, store.wave([Get(key) for key in keys]), strict=True):
         raw = body(reply)

@@ -23,6 +23,9 @@ FLAT_BYTES_MIN = 64 << 20
 """Or bytes of flat segments, which whoever opens the index reads whole."""
 GROWTH = 3
 """A compacted segment is merged while it is less than this many times as large as what is merged so far."""
+MERGED_ROWS_MAX = 16 << 20
+"""Segments are not merged into larger ones, but by a full compaction: the parts of an index that was built on several
+machines are as large as each other, and must not all be merged as soon as something a third as large has come."""
 MASKED_SHARE_MAX = 0.25
 """A compacted segment with a larger share of masked rows is merged whatever its size."""
 
@@ -47,12 +50,12 @@ class Plan:
         return int.from_bytes(hashlib.blake2b(names.encode(), digest_size=8).digest(), "big")
 
     def holds_on(self, manifest: Manifest) -> bool:
-        """Whether the work may still be committed: nobody has compacted meanwhile.
+        """Whether the work may still be committed: nobody has compacted meanwhile, and no import is to be attached.
 
         Flat segments may have been folded into others meanwhile; compacted segments and their masks change by
-        compactions alone.
+        compactions alone, and when an import is attached, to what has been decided before.
         """
-        return {*self.merged, *self.kept} == set(manifest.compacted)
+        return manifest.pending is None and {*self.merged, *self.kept} == set(manifest.compacted)
 
     def inputs_stand(self, manifest: Manifest) -> bool:
         """Whether the work may also be begun, or gone on with: all inputs are still named."""
@@ -81,7 +84,9 @@ class Plan:
 
 
 def is_due(manifest: Manifest) -> bool:
-    """Whether flat segments have become so large that a compaction pays."""
+    """Whether flat segments have become so large that a compaction pays; never while one could not be committed."""
+    if manifest.pending is not None:
+        return False
     rows = sum(segment.rows + segment.deleted for segment in manifest.segments)
     return rows >= FLAT_ROWS_MIN or sum(segment.size_bytes for segment in manifest.segments) >= FLAT_BYTES_MIN
 
@@ -89,8 +94,11 @@ def is_due(manifest: Manifest) -> bool:
 def plan_compaction(manifest: Manifest, *, asked: bool = False, full: bool = False) -> Plan | None:
     """The compaction of a manifest, None when there is nothing to do. Pure.
 
-    Without being `asked` for it is made when it is due. A `full` one leaves a single segment without a mask.
+    Without being `asked` for it is made when it is due. A `full` one leaves a single segment without a mask. There is
+    none while an import may be attached at any moment: what it would take in by then is decided already.
     """
+    if manifest.pending is not None:
+        return None
     if full:
         whole = len(manifest.compacted) <= 1 and not any(segment.mask.count for segment in manifest.compacted)
         return None if whole and not manifest.segments else Plan(manifest.segments, manifest.compacted, ())
@@ -109,7 +117,7 @@ def choose_segments(segments: Sequence[CompactedInfo], rows: int) -> tuple[Compa
     rows += sum(segment.live for segment in chosen)
     rest = [segment for segment in segments if segment not in chosen]
     for segment in sorted(rest, key=lambda segment: (segment.live, segment.name)):
-        if segment.live >= GROWTH * rows:
+        if segment.live >= GROWTH * rows or rows + segment.live > MERGED_ROWS_MAX:
             break
         chosen.append(segment)
         rows += segment.live

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,7 +15,7 @@ from neve.index import paths
 from neve.index.chain import list_all
 from neve.index.database import Database
 from neve.index.hint import read_hint
-from neve.index.manifest import Manifest
+from neve.index.manifest import Import, Manifest
 from neve.index.reader import Reader
 from neve.index.records import IndexRecord, decode_created
 from neve.index.state import Compacted, State
@@ -57,6 +57,7 @@ class _Verifier:
         self._store = database.store
         self._reader = Reader(database.store, database.runtime, database.grace)
         self._verified = Verified()
+        self._whole: set[str] = set()
 
     def run(self, bucket: str, index: str) -> Verified:
         whole = not bucket
@@ -108,6 +109,7 @@ class _Verifier:
         self._verified.indexes += 1
         self._verified.rows += state.live_rows
         self._rows(where, state)
+        self._imports(where, state)
         if state.base.number == 0:
             return
         self._arrangement(where, record, state.base)
@@ -125,17 +127,23 @@ class _Verifier:
             if live & mine:
                 self._find("unique", where, f"{len(live & mine)} keys are live twice")
             live |= mine
+        attached = set(live)
         for compacted in state.compacted:
             self._compacted(where, state, compacted, live)
+        for compacted in state.pending:
+            self._compacted(where, state, compacted, attached)
 
     def _compacted(self, where: str, state: State, compacted: Compacted, live: set[bytes]) -> None:
         """segment: a compacted segment's files agree with its directory. live-set: its mask leaves what its info says.
 
         recent: no recent row or tombstone is older than a row that it hides. Adds the segment's live keys to `live`.
+        So it is with pending segments, among themselves: they stand for the others once the import is attached.
         """
         directory, info = compacted.directory, compacted.info
         try:
-            verify_segment(directory, self._fetch)
+            if directory.folder not in self._whole:
+                verify_segment(directory, self._fetch)
+                self._whole.add(directory.folder)
             blocks = list(key_blocks(directory, self._fetch))
         except StoreError as error:
             self._find("segment", where, str(error))
@@ -158,6 +166,22 @@ class _Verifier:
             live |= found
         if (rows, digest % 2**64) != (info.live, info.digest):
             self._find("live-set", where, f"segment {info.name} does not hold the live rows that its manifest says")
+
+    def _imports(self, where: str, state: State) -> None:
+        """import: at most one is open, and the log has what was written since, for it to learn the keys."""
+        if len(state.imports) > 1:
+            self._find("import", where, f"{len(state.imports)} imports are open")
+        for one in state.imports:
+            if not (one.begun <= state.position and one.since <= state.manifest):
+                self._find("import", where, f"import {one.id} began at {one.begun}/{one.since}, ahead of the index")
+            log = self._reader.scan(state.uid, one.begun).contiguous(one.begun)
+            if log.stop <= state.position and self._is_open(state, one):
+                self._find("import", where, f"entry {log.stop}, written since import {one.id} began, is gone")
+
+    def _is_open(self, state: State, opened: Import) -> bool:
+        """Whether an import is still open: if it has ended meanwhile, the log may have been collected."""
+        record = state.record
+        return self._reader.open(record.bucket, record.name).state.open_import(opened.id) is not None
 
     def _visible_digest(self, state: State) -> int:
         """Digest of the live set itself: without the rows of compacted segments that a recent key hides."""
@@ -224,6 +248,7 @@ class _Verifier:
             return
         if {(entry.number, entry.write_id) for entry in state.tail} != {(e.number, e.write_id) for e in after.folded}:
             return  # collected, and a late request stands at one of the numbers
+        self._carried(where, state, after)
         if before.compacted != after.compacted:
             arranged = self._reader.read_at(record, after.number, after.folded_to)
             if self._visible_digest(state) != self._visible_digest(arranged):
@@ -231,6 +256,14 @@ class _Verifier:
             return
         if (state.digest(), state.live_rows) != (after.live_digest, after.live_rows):
             self._find("fold", where, f"manifest {after.number} does not hold what it folded")
+
+    def _carried(self, where: str, state: State, after: Manifest) -> None:
+        """import: a manifest has the imports of the one before it and the log; it may add what is pending, once."""
+        found = [replace(one, pending=None) for one in after.imports]
+        if found != [replace(one, pending=None) for one in state.imports]:
+            self._find("import", where, f"manifest {after.number} does not have the imports that it folded")
+        elif any(a.pending != b.pending is not None for a, b in zip(after.imports, state.imports, strict=True)):
+            self._find("import", where, f"manifest {after.number} changes what an import was to attach")
 
     def _find(self, invariant: str, where: str, detail: str) -> None:
         self._verified.findings.append(Finding(invariant, where, detail))

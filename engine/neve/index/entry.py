@@ -18,6 +18,12 @@ class Kind(StrEnum):
     WRITE = "write"
     CONFIGURE = "configure"
     DROP = "drop"
+    BEGIN = "begin"
+    """An import begins: its rows have this entry's number as their position."""
+    ATTACH = "attach"
+    """All rows of an import are there from here on."""
+    ABANDON = "abandon"
+    """The import will never be attached."""
     EMPTY = "empty"
     """Fills a number that a writer skipped; no news."""
 
@@ -32,7 +38,11 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One entry; `tags` and `settings` only where it configures, `invocations` are the SDK calls that it answers."""
+    """One entry; `tags` and `settings` only where it configures, `invocations` are the SDK calls that it answers.
+
+    `import_id` only where it begins or ends an import, `source` (digest of what is imported) and `since` (the newest
+    manifest known then) only where it begins one.
+    """
 
     number: int
     write_id: str
@@ -42,6 +52,9 @@ class LogEntry:
     tags: Mapping[str, str]
     settings: Mapping[str, float]
     size_bytes: int
+    import_id: str = ""
+    source: str = ""
+    since: int = 0
 
 
 def encode_writes(writes: Sequence[Write], invocations: Sequence[str], write_id: str) -> bytes:
@@ -61,6 +74,17 @@ def encode_configure(
     return seal({**fields, "tags": dict(tags), "settings": dict(settings)})
 
 
+def encode_begin(source: str, since: int, import_id: str) -> bytes:
+    """Bytes of an entry that begins an import; the import's id is the entry's own."""
+    return seal({"kind": Kind.BEGIN, "id": import_id, "invocations": [], "source": source, "since": since})
+
+
+def encode_end(kind: Kind, import_id: str, write_id: str) -> bytes:
+    """Bytes of an entry that attaches or abandons an import. It answers for the import as for an SDK's call."""
+    calls = [import_id] if kind is Kind.ATTACH else []
+    return seal({"kind": kind, "id": write_id, "invocations": calls, "import": import_id})
+
+
 def encode_bare(kind: Kind, write_id: str) -> bytes:
     """Bytes of an entry that says no more than its kind."""
     return seal({"kind": kind, "id": write_id, "invocations": []})
@@ -71,15 +95,19 @@ def decode(key: str, body: bytes, number: int, dimension: int) -> LogEntry:
     envelope = unseal(key, body)
     try:
         fields = envelope.fields
+        kind = Kind(fields["kind"])
         return LogEntry(
             number,
             fields["id"],
-            Kind(fields["kind"]),
+            kind,
             tuple(fields["invocations"]),
             unpack(envelope.sections, dimension, number),
             fields.get("tags", {}),
             fields.get("settings", {}),
             len(body),
+            fields["id"] if kind is Kind.BEGIN else fields.get("import", ""),
+            fields.get("source", ""),
+            fields.get("since", 0),
         )
     except (LookupError, ValueError, TypeError) as error:
         raise ObjectCorrupt(f"{key} is not a log entry of an index of dimension {dimension}") from error

@@ -68,7 +68,7 @@ def plan_fold(state: State) -> Fold:
     parts = [part for part in (*(s.part for s in merged), *state.tail_parts) if part.live.any()]
     rows = live_rows(parts) if parts else no_rows(state.config.dimension)
     tombstones = [*(segment.deleted for segment in merged), *(entry.batch.deleted for entry in state.tail)]
-    deleted = _still_hiding(tombstones, rows.keys, kept, compacted=bool(state.compacted))
+    deleted = _still_hiding(tombstones, rows.keys, kept, compacted=bool(state.compacted or state.pending))
     batch = Batch(rows, deleted)
     return Fold(batch if len(rows) or len(deleted) else None, kept)
 
@@ -95,12 +95,13 @@ def fold(store: Store, runtime: Runtime, state: State) -> State | None:
         folded_to=state.position,
         folded=tuple(FoldedEntry(entry.number, entry.write_id, entry.invocations) for entry in state.tail),
         segments=infos,
-        compacted=state.base.compacted,
+        compacted=tuple(segment.info for segment in state.compacted),
         tags=state.tags,
         settings=state.settings,
         work_floor=state.base.work_floor,
+        imports=state.imports,
     )
-    directories = {segment.info.name: segment.directory.encode() for segment in state.compacted}
+    directories = {segment.info.name: segment.directory.encode() for segment in (*state.compacted, *state.pending)}
     if not commit(store, runtime, state.record, state.base, manifest, directories):
         return None
     arranged = tuple(replace(segment, info=info) for segment, info in zip(segments, infos, strict=True))

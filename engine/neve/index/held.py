@@ -42,10 +42,18 @@ def pieces(record: IndexRecord, manifest: Manifest) -> Iterator[Piece]:
     """The objects that a state of a manifest is made of, beside the manifest and the log."""
     for flat in manifest.segments:
         yield Piece(paths.flat_segment(record.uid, flat.name), _Kind.BATCH, flat, record)
-    for info in manifest.compacted:
-        yield Piece(paths.segment_directory(record.uid, info.name), _Kind.DIRECTORY, info, record)
-        if info.mask.reference:
-            yield Piece(paths.mask(record.uid, info.mask.reference), _Kind.MASK, info, record)
+    seen: set[str] = set()
+    for info in (*manifest.compacted, *(manifest.pending or ())):  # a segment may be among both, with another mask
+        for piece in _compacted_pieces(record, info):
+            if piece.key not in seen:
+                yield piece
+            seen.add(piece.key)
+
+
+def _compacted_pieces(record: IndexRecord, info: CompactedInfo) -> Iterator[Piece]:
+    yield Piece(paths.segment_directory(record.uid, info.name), _Kind.DIRECTORY, info, record)
+    if info.mask.reference:
+        yield Piece(paths.mask(record.uid, info.mask.reference), _Kind.MASK, info, record)
 
 
 class Held:
@@ -62,7 +70,7 @@ class Held:
         held, uid = cls(), state.uid
         for segment in state.segments:
             held._batches[paths.flat_segment(uid, segment.info.name)] = Batch(segment.part.rows, segment.deleted)
-        for one in state.compacted:
+        for one in (*state.compacted, *state.pending):
             held._directories[paths.segment_directory(uid, one.info.name)] = one.directory
             if one.info.mask.reference and one.masked is not None:
                 held._masks[paths.mask(uid, one.info.mask.reference)] = one.masked
@@ -74,7 +82,7 @@ class Held:
     def add(self, piece: Piece, raw: bytes) -> None:
         """Take an object whose checksum has been verified; raises ObjectCorrupt."""
         if isinstance(piece.info, SegmentInfo):
-            self._batches[piece.key] = _batch(piece.key, raw, piece.record, piece.info)
+            self._batches[piece.key] = flat_batch(piece.key, raw, piece.record.config.dimension, piece.info)
         elif piece.kind is _Kind.DIRECTORY:
             self._directories[piece.key] = _directory(piece.key, raw, piece.record, piece.info)
         else:
@@ -103,15 +111,16 @@ class Held:
     def base_state(self, record: IndexRecord, manifest: Manifest) -> State:
         """The state that a manifest describes; all its pieces are held."""
         batches = {flat.name: self._batches[paths.flat_segment(record.uid, flat.name)] for flat in manifest.segments}
-        return base_state(record, manifest, batches, self.compacted(record, manifest))
+        compacted, pending = self.compacted(record, manifest.compacted), manifest.pending or ()
+        return base_state(record, manifest, batches, compacted, self.compacted(record, pending))
 
-    def compacted(self, record: IndexRecord, manifest: Manifest) -> tuple[Compacted, ...]:
-        """The compacted segments of a manifest; none where a piece of one is missing."""
-        if any(piece.kind is not _Kind.BATCH and piece.key not in self for piece in pieces(record, manifest)):
+    def compacted(self, record: IndexRecord, infos: Sequence[CompactedInfo]) -> tuple[Compacted, ...]:
+        """Some compacted segments; none where a piece of one is missing."""
+        if any(piece.key not in self for info in infos for piece in _compacted_pieces(record, info)):
             return ()
         return tuple(
             Compacted(info, self._directories[paths.segment_directory(record.uid, info.name)], self._mask(record, info))
-            for info in manifest.compacted
+            for info in infos
         )
 
     def _mask(self, record: IndexRecord, info: CompactedInfo) -> np.ndarray | None:
@@ -121,14 +130,15 @@ class Held:
         return self._masks[key] if info.mask.reference else decode_mask(key, info.mask.inline, info.rows)
 
 
-def _batch(key: str, raw: bytes, record: IndexRecord, info: SegmentInfo) -> Batch:
+def flat_batch(key: str, raw: bytes, dimension: int, info: SegmentInfo) -> Batch:
+    """The flat segment that a manifest names; raises ObjectCorrupt where the object is not that one."""
     try:
         envelope = unseal(key, raw)
-        batch = unpack(envelope.sections, record.config.dimension)
+        batch = unpack(envelope.sections, dimension)
         if (envelope.fields["name"], len(batch.rows), len(batch.deleted)) == (info.name, info.rows, info.deleted):
             return batch
     except (LookupError, ValueError, TypeError) as error:
-        raise ObjectCorrupt(f"{key} is not a segment of an index of dimension {record.config.dimension}") from error
+        raise ObjectCorrupt(f"{key} is not a segment of an index of dimension {dimension}") from error
     raise ObjectCorrupt(f"{key} is not the segment that its manifest names")
 
 

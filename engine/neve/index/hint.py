@@ -21,7 +21,7 @@ _DIRECTORY = "directory/"
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """`directories`: of the compacted segments by name, the whole object; empty where they are not embedded."""
+    """`directories`: of compacted and pending segments by name, the whole object; empty where not embedded."""
 
     record: IndexRecord
     manifest: Manifest
@@ -31,7 +31,7 @@ class Hint:
 def write_hint(store: Store, record: IndexRecord, manifest: Manifest, directories: Mapping[str, bytes]) -> None:
     """Overwrite the hint of an index; a failure is nobody's loss. 1 PUT."""
     fields = {"catalog": record.seq, "record": index_fields(record), "manifest": manifest.to_fields()}
-    named = {segment.name for segment in manifest.compacted}
+    named = {segment.name for segment in (*manifest.compacted, *(manifest.pending or ()))}
     embedded = {name: raw for name, raw in directories.items() if name in named}
     if sum(map(len, embedded.values())) > DIRECTORIES_BYTES_MAX:
         embedded = {}

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from neve.errors import IndexNotFound, NeveError, ObjectGone, PageTokenInvalid
+from neve.errors import ImportEnded, ImportOpen, IndexNotFound, NeveError, ObjectGone, PageTokenInvalid
 from neve.index import paths
 from neve.index.append import Appender, Draft
 from neve.index.consistency import STRONG, Consistency
-from neve.index.entry import Kind, Write, encode_bare, encode_configure, encode_writes
+from neve.index.entry import Kind, Write, encode_bare, encode_begin, encode_configure, encode_end, encode_writes
 from neve.index.fold import fold, fold_is_due, rebase
 from neve.index.grace import GROUP_BYTES_MAX, Grace
 from neve.index.group import Pending, WriteGroups
+from neve.index.manifest import Import
 from neve.index.reader import Ahead, Known, Reader
 from neve.index.records import IndexRecord, encode_dropped
 from neve.index.state import State
@@ -67,6 +69,7 @@ class Index:
         self._under_way: _Flight | None = None
         self._boarding: _Flight | None = None
         self._folding = False
+        self._quiet = True
         self._append_s = 0.0
         self._courtesy_s = 0.0
 
@@ -76,21 +79,33 @@ class Index:
         A cold index is opened, with what lies `ahead` beside (see Reader.open). Raises IndexNotFound, StoreError.
         """
         known = self._known
-        if known is not None and consistency.bounded_s is not None:
-            age_s = known.confirmed.until(self._runtime.now())
-            if age_s <= consistency.bounded_s:
-                return known.state
+        if known is not None and self._is_fresh(known, consistency):
+            return known.state
         return self._fresh(ahead).state
+
+    def _is_fresh(self, known: Known, consistency: Consistency) -> bool:
+        """Whether knowledge is young enough without another wave."""
+        bounded_s = consistency.bounded_s
+        return bounded_s is not None and known.confirmed.until(self._runtime.now()) <= bounded_s
 
     def read_with(
         self, use: Callable[[State], Result], consistency: Consistency = STRONG, ahead: Ahead | None = None
     ) -> Result:
         """What `use` makes of a state as of `read`; where something that it names has been collected, of the newest.
 
-        That happens to who reads more slowly, or goes by older knowledge, than the grace period allows.
+        That happens to who reads more slowly, or goes by older knowledge, than the grace period allows. While a wave
+        confirms what is known, `use` is already at work on it; where nobody wrote, no time is lost, else it is done
+        again. So it must not mind to be.
         """
+        known = self._known
         try:
-            return use(self.read(consistency, ahead))
+            if known is None or not self._quiet or self._is_fresh(known, consistency):
+                return use(self.read(consistency, ahead))
+            guess: Future[Result] = Future()
+            fresh = self._runtime.beside(self._fresh, lambda: _fulfil(guess, use, known.state))
+            if guess.done() and fresh.state is known.state:
+                return guess.result()
+            return use(fresh.state)
         except ObjectGone:
             return use(self.read())
 
@@ -153,6 +168,59 @@ class Index:
         draft = Draft(encode_bare(Kind.DROP, write_id), write_id)
         self._append(lambda _: draft)
 
+    def begin_import(self, source: str) -> tuple[State, Import]:
+        """The open import of a source (its digest), begun if there is none, and a state in which it is open.
+
+        Raises ImportOpen where that of another source is open, and as `write` does.
+        """
+
+        def draft(state: State) -> Draft | None:
+            for found in state.imports:
+                if found.source != source:
+                    raise ImportOpen(state.record.path)
+                return None
+            write_id = self._runtime.token()
+            return Draft(encode_begin(source, state.manifest, write_id), write_id, follows_state=True)
+
+        self.read()
+        state = self._append(draft).state
+        if not state.imports:  # it has ended as soon as it had begun
+            raise ImportEnded(state.record.path)
+        return state, state.imports[0]
+
+    def attach_import(self, import_id: str) -> State:
+        """Attach an import whose segments a manifest names as pending, unless it is attached; the state after that.
+
+        Raises ImportEnded where it has been abandoned, and as `write` does.
+        """
+
+        def draft(state: State) -> Draft | None:
+            if state.answered(import_id):
+                return None
+            opened = state.open_import(import_id)
+            if opened is None or opened.pending is None:  # an attach of what is not known could never be read
+                raise ImportEnded(state.record.path)
+            write_id = self._runtime.token()
+            return Draft(encode_end(Kind.ATTACH, import_id, write_id), write_id, follows_state=True)
+
+        self.read()
+        return self._append(draft).state
+
+    def abandon_import(self) -> Import | None:
+        """Abandon for good the import that is open, and say which; None: there is none. Raises as `write` does."""
+        abandoned: list[Import] = []
+
+        def draft(state: State) -> Draft | None:
+            abandoned[:] = state.imports
+            if not abandoned:
+                return None
+            write_id = self._runtime.token()
+            return Draft(encode_end(Kind.ABANDON, abandoned[0].id, write_id), write_id, follows_state=True)
+
+        self.read()
+        self._append(draft)
+        return abandoned[0] if abandoned else None
+
     def fold(self) -> None:
         """Fold the tail until it is within its bound, whoever else folds. Raises StoreError, OutcomeUnknown."""
         while True:
@@ -166,7 +234,7 @@ class Index:
             if known is None or not fold_is_due(known.state):
                 return
 
-    def _append(self, draft: Callable[[State], Draft | None]) -> None:
+    def _append(self, draft: Callable[[State], Draft | None]) -> Known:
         """Append to the index that has the name now: knowledge of one that is gone is no reason to refuse."""
         before = self._known_or_open()
         if self._courtesy_s > COURTESY_S_MIN:
@@ -186,6 +254,7 @@ class Index:
         crossed = fold_is_due(known.state) and not fold_is_due(before.state)
         if crossed or fold_is_due(known.state, times=2):
             self._fold_soon()
+        return known
 
     def _commit(self, group: list[Pending]) -> None:
         """Append one entry of a group's writes; each write's own refusal becomes its error."""
@@ -246,7 +315,11 @@ class Index:
 
     def _refresh(self, ahead: Ahead | None) -> Known:
         known = self._known
-        return self._reader.open(self._bucket, self._name, ahead) if known is None else self._reader.refresh(known)
+        if known is None:
+            return self._reader.open(self._bucket, self._name, ahead)
+        fresh = self._reader.refresh(known)
+        self._quiet = fresh.state is known.state
+        return fresh
 
     def _known_or_open(self) -> Known:
         return self._known or self._fresh()
@@ -303,3 +376,10 @@ class Index:
         finally:
             with self._lock:
                 self._folding = False
+
+
+def _fulfil(guess: Future[Result], use: Callable[[State], Result], state: State) -> None:
+    try:
+        guess.set_result(use(state))
+    except Exception as error:
+        guess.set_exception(error)

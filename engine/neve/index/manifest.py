@@ -66,6 +66,31 @@ class CompactedInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Import:
+    """An import that has begun and not ended; its id is the write id of the entry `begun`, its rows' position.
+
+    `since` is the newest manifest that was known then. `pending` are all compacted segments of the index as they will
+    be once it is attached, None until they are known.
+    """
+
+    id: str
+    begun: int
+    source: str
+    since: int
+    pending: tuple[CompactedInfo, ...] | None = None
+
+    def to_fields(self) -> list[Any]:
+        pending = None if self.pending is None else [segment.to_fields() for segment in self.pending]
+        return [self.id, self.begun, self.source, self.since, pending]
+
+    @classmethod
+    def from_fields(cls, fields: list[Any]) -> Import:
+        id_, begun, source, since, pending = fields
+        infos = None if pending is None else tuple(CompactedInfo.from_fields(segment) for segment in pending)
+        return cls(id_, begun, source, since, infos)
+
+
+@dataclass(frozen=True, slots=True)
 class FoldedEntry:
     """A log entry that a manifest folded: what is left of it once it is collected."""
 
@@ -88,6 +113,8 @@ class Manifest:
     tags: Mapping[str, str]
     settings: Mapping[str, float]
     work_floor: int
+    imports: tuple[Import, ...] = ()
+    """At most one, so far."""
 
     @property
     def live_rows(self) -> int:
@@ -100,10 +127,20 @@ class Manifest:
         return sum(segment.digest for segment in self._all) % 2**64
 
     @property
+    def pending(self) -> tuple[CompactedInfo, ...] | None:
+        """The compacted segments as an import that may be attached at any moment will have them; None: there is none.
+
+        As long as there is one, nobody compacts.
+        """
+        return next((one.pending for one in self.imports if one.pending is not None), None)
+
+    @property
     def folders(self) -> Iterator[str]:
         """Names of all folders in the segments' folder that the manifest names."""
-        yield from (segment.name for segment in self._all)
-        yield from (segment.mask.reference for segment in self.compacted if segment.mask.reference)
+        compacted = (*self.compacted, *(self.pending or ()))
+        yield from (segment.name for segment in self.segments)
+        yield from (segment.name for segment in compacted)
+        yield from (segment.mask.reference for segment in compacted if segment.mask.reference)
 
     @property
     def _all(self) -> tuple[SegmentInfo | CompactedInfo, ...]:
@@ -123,6 +160,7 @@ class Manifest:
             "tags": dict(self.tags),
             "settings": dict(self.settings),
             "work_floor": self.work_floor,
+            "imports": [one.to_fields() for one in self.imports],
         }
 
     @classmethod
@@ -139,6 +177,7 @@ class Manifest:
             tags=fields["tags"],
             settings=fields["settings"],
             work_floor=fields["work_floor"],
+            imports=tuple(Import.from_fields(one) for one in fields.get("imports", ())),
         )
 
     def encode(self) -> bytes:

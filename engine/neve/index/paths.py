@@ -10,6 +10,7 @@ BUCKETS = "buckets/"
 CATALOG = "catalog/"
 SCRATCH = "scratch/"
 _SEGMENTS = "segments/"
+_WORK = "work/"
 PAST_NUMBERS = "~"
 """Sorts after every number: `folder + PAST_NUMBERS` is past all records of a chain."""
 
@@ -88,8 +89,25 @@ def mask(uid: str, reference: str) -> str:
     return f"data/{uid}/segments/{reference}/mask"
 
 
+def work_folder(uid: str) -> str:
+    """Of jobs that several machines work on, each in a folder that is named as a segment is."""
+    return f"data/{uid}/{_WORK}"
+
+
+def job_folder(uid: str, job: str) -> str:
+    return f"data/{uid}/{_WORK}{job}/"
+
+
+def job_of(key: str) -> str | None:
+    """The job that an object belongs to; None for those of no job."""
+    parts = key.split("/")
+    return parts[3] if len(parts) > 4 and parts[2] + "/" == _WORK else None
+
+
 def is_sealed(key: str) -> bool:
-    """Whether an object is one envelope with a checksum of its own; the other files of segments are not."""
+    """Whether an object is one envelope with a checksum of its own; other files of segments, and of jobs, are not."""
+    if job_of(key) is not None:
+        return False
     return f"/{_SEGMENTS}" not in key or key.rsplit("/", 1)[-1] in ("flat", "directory", "mask")
 
 

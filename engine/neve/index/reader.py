@@ -12,7 +12,7 @@ from neve.index import entry as entries
 from neve.index import manifest as manifests
 from neve.index import paths
 from neve.index.chain import list_all, newest_number
-from neve.index.entry import LogEntry
+from neve.index.entry import Kind, LogEntry
 from neve.index.grace import Grace
 from neve.index.held import Held, pieces
 from neve.index.hint import Hint, read_hint
@@ -135,6 +135,11 @@ class Reader:
         except ObjectGone as error:
             raise PageTokenInvalid("the state that the page token names has been collected") from error
 
+    def entries(self, record: IndexRecord, numbers: Sequence[int]) -> list[LogEntry]:
+        """Those entries of the log, which are there. 1 GET each, in one wave; raises ObjectGone, ObjectCorrupt."""
+        raws = self._bodies([Get(paths.log_entry(record.uid, number)) for number in numbers]) if numbers else []
+        return [self._entry(record, number, raw) for number, raw in zip(numbers, raws, strict=True)]
+
     def scan(self, uid: str, after: int, first: Listed | None = None) -> Scan:
         """The log after a number, and the newest manifest. 1 LIST for each 1,000 log entries not yet collected."""
         log: set[int] = set()
@@ -222,12 +227,14 @@ class Reader:
         scan = self.scan(uid, listed_after, listed(page))
         if scan.manifest == 0 and 1 not in scan.log:
             raise ObjectGone(f"the log of {uid} has been wiped")
+        # an import that the LIST does not show as attached was attached since, and so were its segments named
+        tail = [entry for entry in tail if entry.kind is not Kind.ATTACH or entry.number in scan.log]
         scan = Scan(scan.log | {entry.number for entry in tail}, scan.manifest)
         if scan.manifest < state.manifest:
             raise ObjectGone(f"the manifests of {uid} have been collected")
         if scan.manifest == state.manifest:
             missing = [n for n in scan.contiguous(position) if n not in {entry.number for entry in tail}]
-            return apply_all(state, self._in_order([*tail, *self._entries(state.record, missing)], position))
+            return apply_all(state, self._in_order([*tail, *self.entries(state.record, missing)], position))
         return self._newest(state.record, state.base, scan, Held.of(state), [*state.tail, *tail])
 
     def _newest(
@@ -275,10 +282,6 @@ class Reader:
             raise ObjectCorrupt(f"{key} is manifest {found.number}")
         return found
 
-    def _entries(self, record: IndexRecord, numbers: Sequence[int]) -> list[LogEntry]:
-        raws = self._bodies([Get(paths.log_entry(record.uid, number)) for number in numbers]) if numbers else []
-        return [self._entry(record, number, raw) for number, raw in zip(numbers, raws, strict=True)]
-
     def _entry(self, record: IndexRecord, number: int, raw: bytes) -> LogEntry:
         return entries.decode(paths.log_entry(record.uid, number), raw, number, record.config.dimension)
 
@@ -286,7 +289,7 @@ class Reader:
         self, record: IndexRecord, base: Manifest, held: Held, gets: Sequence[Get], ahead: Ahead | None
     ) -> list[bytes]:
         """Bodies as of `_bodies`, and in the same wave what lies ahead."""
-        beside = ahead.more(held.compacted(record, base)) if ahead is not None else []
+        beside = ahead.more(held.compacted(record, base.compacted)) if ahead is not None else []
         replies = self._store.wave([*gets, *beside])
         if ahead is not None:
             ahead.take(replies[len(gets) :])

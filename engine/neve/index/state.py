@@ -14,8 +14,9 @@ from functools import reduce
 
 import numpy as np
 
+from neve.errors import ObjectGone
 from neve.index.entry import Kind, LogEntry
-from neve.index.manifest import CompactedInfo, Manifest, SegmentInfo
+from neve.index.manifest import CompactedInfo, Import, Manifest, SegmentInfo
 from neve.index.records import IndexConfig, IndexRecord
 from neve.segments.directory import Directory
 from neve.segments.flat import Batch
@@ -74,7 +75,10 @@ class Compacted:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """An index as of log entry `position`: what `base` names, then the entries after it, in order."""
+    """An index as of log entry `position`: what `base` names, then the entries after it, in order.
+
+    `imports` are open; `pending` are the compacted segments as one of them will leave them.
+    """
 
     record: IndexRecord
     base: Manifest
@@ -86,6 +90,8 @@ class State:
     settings: Mapping[str, float]
     position: int
     dropped_at: int | None = None
+    imports: tuple[Import, ...] = ()
+    pending: tuple[Compacted, ...] = ()
 
     @property
     def uid(self) -> str:
@@ -152,7 +158,10 @@ class State:
         )
 
     def apply(self, entry: LogEntry) -> State:
-        """The state after the next entry; what follows a drop changes nothing but the position."""
+        """The state after the next entry; what follows a drop changes nothing but the position.
+
+        Raises ObjectGone where an import is attached whose segments our manifest does not name: a newer one does.
+        """
         if self.dropped_at is not None:
             return replace(self, position=entry.number)
         after = replace(self, position=entry.number, tail=(*self.tail, entry))
@@ -163,7 +172,19 @@ class State:
                 return replace(after, tags=entry.tags, settings=entry.settings)
             case Kind.WRITE:
                 return after._with_rows(entry.batch)
+            case Kind.BEGIN if not self.imports:
+                return replace(after, imports=(Import(entry.import_id, entry.number, entry.source, entry.since),))
+            case Kind.ATTACH if opened := self.open_import(entry.import_id):
+                if opened.pending is None:
+                    raise ObjectGone(f"manifest {self.manifest} of {self.record.path} lacks what an import attaches")
+                return replace(after, imports=(), compacted=self.pending, pending=())
+            case Kind.ABANDON if self.open_import(entry.import_id):
+                return replace(after, imports=(), pending=())
         return after
+
+    def open_import(self, import_id: str) -> Import | None:
+        """The import of an id, None where it is not open."""
+        return next((one for one in self.imports if one.id == import_id), None)
 
     def _with_rows(self, batch: Batch) -> State:
         news = [keys for keys in (batch.rows.keys, batch.deleted) if len(keys)]
@@ -177,9 +198,13 @@ class State:
 
 
 def base_state(
-    record: IndexRecord, manifest: Manifest, batches: Mapping[str, Batch], compacted: tuple[Compacted, ...] = ()
+    record: IndexRecord,
+    manifest: Manifest,
+    batches: Mapping[str, Batch],
+    compacted: tuple[Compacted, ...] = (),
+    pending: tuple[Compacted, ...] = (),
 ) -> State:
-    """The state that a manifest describes, from its flat segments' batches by name and its compacted segments."""
+    """The state that a manifest describes: from its flat segments' batches by name, its compacted and its pending."""
     found = [batches[info.name] for info in manifest.segments]
     runs = [keys for batch in found for keys in (batch.rows.keys, batch.deleted)]
     masks = live_masks(runs)[::2] if runs else []
@@ -187,7 +212,19 @@ def base_state(
         Segment(info, Part(batch.rows, mask), batch.deleted)
         for info, batch, mask in zip(manifest.segments, found, masks, strict=True)
     )
-    return State(record, manifest, segments, compacted, (), (), manifest.tags, manifest.settings, manifest.folded_to)
+    return State(
+        record,
+        manifest,
+        segments,
+        compacted,
+        tail=(),
+        tail_parts=(),
+        tags=manifest.tags,
+        settings=manifest.settings,
+        position=manifest.folded_to,
+        imports=manifest.imports,
+        pending=pending,
+    )
 
 
 def apply_all(state: State, entries: Sequence[LogEntry]) -> State:

@@ -10,7 +10,7 @@ from neve.filters.expression import Condition
 from neve.index.state import Compacted, State
 from neve.query.candidates import EAGER_RECORDS, Candidates, Found, nearest_candidates
 from neve.query.explain import Explain, Plan
-from neve.query.lists import CodeList, Scanned, held_lists, want_lists
+from neve.query.lists import CodeRun, Scanned, held_lists, want_lists
 from neve.query.matching import matching_entries
 from neve.query.session import Session
 from neve.segments.directory import Directory
@@ -37,16 +37,23 @@ def as_point(vector: np.ndarray, metric: Metric) -> np.ndarray:
     return point
 
 
-def first_lists(directory: Directory, point: np.ndarray, probe: Probe, weights: np.ndarray | None = None) -> np.ndarray:
-    """The lists that a query probes first, best first: all of a small segment."""
-    scores = centroid_scores(directory.centroids, point)
-    lists = choose_lists(scores, weights, probe)
-    if len(lists) < SCAN_SHARE * directory.lists and directory.rows > SMALL_ROWS:
-        return lists
-    return np.argsort(-scores, kind="stable")
+def first_lists(
+    directories: Sequence[Directory],
+    point: np.ndarray,
+    probes: Sequence[Probe],
+    weights: Sequence[np.ndarray] | None = None,
+) -> list[np.ndarray]:
+    """The lists of some segments that a query probes first, best first: all of a small one."""
+    scores = [centroid_scores(directory.centroids, point) for directory in directories]
+    return [
+        lists
+        if len(lists) < SCAN_SHARE * directory.lists and directory.rows > SMALL_ROWS
+        else np.argsort(-some, kind="stable")
+        for directory, some, lists in zip(directories, scores, choose_lists(scores, weights, probes), strict=True)
+    ]
 
 
-class _Probe:
+class _Probed:
     """One segment as one query sees it."""
 
     def __init__(
@@ -57,18 +64,18 @@ class _Probe:
         self._point = point
         self._coded = CodedQuery.of(point, directory.center)
         self._masked = compacted.masked
-        probe = directory.calibration.probe(k, recall)
-        self.wanted = max(k, probe.candidates)
-        weights = None
+        self.probe = directory.calibration.probe(k, recall)
+        self.wanted = max(k, self.probe.candidates)
+        self.weights: np.ndarray | None = None
         if rows is not None:
             failing = np.ones(directory.rows, np.bool_)
             failing[rows] = False
             self._masked = failing if self._masked is None else failing | self._masked
-            weights = np.diff(np.searchsorted(rows, directory.primary_starts)).astype(np.float64)
+            self.weights = np.diff(np.searchsorted(rows, directory.primary_starts)).astype(np.float64)
             # about so far out the k nearest of those that pass are found
-            probe = directory.calibration.probe(k * directory.rows // len(rows), recall)
-        self.lists = first_lists(directory, point, probe, weights)
-        self._held: list[CodeList] = []
+            self.probe = directory.calibration.probe(k * directory.rows // len(rows), recall)
+        self.lists = np.empty(0, np.intp)
+        self._held: list[CodeRun] = []
         self._scanned: Scanned | None = None
 
     @property
@@ -129,9 +136,10 @@ def nearest_compacted(
                 found += _exact(session, state, compacted, vector, entries, explain)[:k]
                 continue
             rows = entries["row"]
-        probes.append(_Probe(session, compacted, point, k, recall, rows))
+        probes.append(_Probed(session, compacted, point, k, recall, rows))
     if not probes:
         return found
+    _choose_first(probes, point)
     explain.goes_by(Plan.EVERY_LIST if all(probe.exhausted for probe in probes) else Plan.LISTS)
     wanted = _candidates_wanted(probes)
     while True:
@@ -156,21 +164,30 @@ def want_candidates(
     session: Session, segments: Sequence[Compacted], point: np.ndarray, k: int, recall: float
 ) -> list[Wanted]:
     """Vectors and records of the rows that a search will score exactly, going by the lists that it reads first."""
-    probes = [_Probe(session, compacted, point, k, recall, None) for compacted in segments]
+    probes = [_Probed(session, compacted, point, k, recall, None) for compacted in segments]
+    _choose_first(probes, point)
     wanted: list[Wanted] = []
     for part in _pool(session, probes, _candidates_wanted(probes)):
         wanted += [*part.want_vectors(), *part.want_records()]
     return wanted if len(wanted) <= 2 * EAGER_RECORDS else []
 
 
-def _candidates_wanted(probes: Sequence[_Probe]) -> int:
+def _choose_first(probes: Sequence[_Probed], point: np.ndarray) -> None:
+    weights = [probe.weights for probe in probes if probe.weights is not None]
+    directories = [probe.directory for probe in probes]
+    chosen = first_lists(directories, point, [probe.probe for probe in probes], weights or None)
+    for probe, lists in zip(probes, chosen, strict=True):
+        probe.lists = lists
+
+
+def _candidates_wanted(probes: Sequence[_Probed]) -> int:
     """How many rows to score exactly; all of segments that are small."""
     wanted = max(probe.wanted for probe in probes)
     rows = sum(probe.directory.rows for probe in probes)
     return max(wanted, rows) if rows <= SMALL_ROWS else wanted
 
 
-def _pool(session: Session, probes: Sequence[_Probe], wanted: int) -> list[Candidates]:
+def _pool(session: Session, probes: Sequence[_Probed], wanted: int) -> list[Candidates]:
     """The best rows by code over all segments; at most one wave, for lists that are not at hand."""
     unread = {probe: blocks for probe in probes if (blocks := probe.hold())}
     if unread:

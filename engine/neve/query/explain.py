@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from neve.query.lists import CodeList
+from neve.query.lists import CodeRun
 from neve.query.session import Session
 from neve.segments.layout import code_bytes, code_row
 from neve.store.blocks import BlockId, Blocks, Reading, Tally, Wanted
@@ -61,6 +61,11 @@ class Explain:
         """Each plan once, in the order taken; "" where nothing was searched."""
         return ", ".join(self.plans)
 
+    def restart(self) -> None:
+        """Forget the search that was counted: it is done again, on a newer state. What it read stays counted."""
+        self.plans.clear()
+        self.lists = self.lists_total = self.rows_scored = self.candidates = 0
+
     def goes_by(self, plan: Plan) -> None:
         """Enter a plan."""
         self.plans[plan] = None
@@ -86,7 +91,7 @@ class ExplainedSession(Session):
     def __init__(self, store: Store, blocks: Blocks, explain: Explain) -> None:
         super().__init__(store, blocks)
         self._explain = explain
-        self._held: dict[BlockId, CodeList | np.ndarray | None] = {}
+        self._held: dict[BlockId, CodeRun | np.ndarray | None] = {}
 
     def held(self, ids: Sequence[BlockId]) -> list[Any]:
         found = super().held(ids)
@@ -105,8 +110,8 @@ class ExplainedSession(Session):
         self._explain.add(Tally(memory_blocks=len(found), memory_bytes=sum(sizes)))
 
 
-def _stored_bytes(value: CodeList | np.ndarray) -> int:
+def _stored_bytes(value: CodeRun | np.ndarray) -> int:
     """Bytes of a list or a vector as stored."""
     if isinstance(value, np.ndarray):
         return value.nbytes
-    return value.codes.nibbles.nbytes + _BESIDE * len(value)
+    return (value.slab.codes.width_bytes + _BESIDE) * len(value)

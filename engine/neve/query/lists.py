@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -11,60 +12,95 @@ import numpy as np
 from neve.query.session import Session
 from neve.segments.directory import Directory
 from neve.segments.layout import LOCATION, code_bytes, code_row
-from neve.store.blocks import Wanted
+from neve.store.blocks import Slab, Wanted
 from neve.vectors.codes import CodedQuery, PackedCodes, best, levels_of
 
+SLAB_BYTES = 1 << 20
+"""Codes that share a slab: some twenty lists of 384 dimensions. Of 150 lists that a query reads more than half then
+follow another one in memory; larger slabs join few more, and one is evicted whole."""
 _SKIMMED = 1.6
 _SKIMMED_MIN = 8
 """The finer query scores so many times the rows wanted, and a few more: what the coarser one ranks among them holds
 the best (real embeddings: 31 rows for the best 17, 201 for 130)."""
+_LOCATION = np.dtype([(name, code_row(1)[name]) for name in LOCATION])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CodeList:
-    """One list: its codes; `numbers` float32 [3, n]; and where each row lies.
+class CodeSlab:
+    """Room for the code rows from `first` on: codes; `numbers` float32 [3, n]; and where each row lies.
 
     The numbers are factors, biases, and the bits of row numbers uint32: one array, since a query joins those of many.
     """
 
+    first: int
     codes: PackedCodes
     numbers: np.ndarray
     locations: np.ndarray
 
+    @classmethod
+    def room(cls, first: int, count: int, dimension: int) -> CodeSlab:
+        codes = PackedCodes.room(count, code_bytes(dimension))
+        return cls(first, codes, np.empty((3, count), np.float32), np.empty(count, _LOCATION))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CodeRun:
+    """Neighbouring rows of a slab: those of a list, or of several that follow one another."""
+
+    slab: CodeSlab
+    start: int
+    stop: int
+
     def __len__(self) -> int:
-        return len(self.codes)
+        return self.stop - self.start
+
+    @property
+    def numbers(self) -> np.ndarray:
+        return self.slab.numbers[:, self.start : self.stop]
 
 
-def decode_list(dimension: int) -> Callable[[memoryview], CodeList]:
-    """How the bytes of a list become one."""
-
-    def decode(raw: memoryview) -> CodeList:
-        table = np.frombuffer(raw, code_row(dimension))
-        numbers = np.stack([table["factor"], table["bias"], table["row"].copy().view("<f4")])
-        return CodeList(PackedCodes.of(table["code"]), numbers, table[list(LOCATION)].astype(_LOCATION))
-
-    return decode
-
-
-_LOCATION = np.dtype([(name, code_row(1)[name]) for name in LOCATION])
+def decode_list(dimension: int, first: int, raw: memoryview, slab: CodeSlab) -> CodeRun:
+    """Put the bytes of a list, whose first code row that is, in its place in a slab."""
+    table = np.frombuffer(raw, code_row(dimension))
+    start = first - slab.first
+    run = CodeRun(slab, start, start + len(table))
+    slab.codes.put(start, table["code"])
+    run.numbers[0], run.numbers[1] = table["factor"], table["bias"]
+    run.numbers[2].view("<u4")[:] = table["row"]
+    slab.locations[run.start : run.stop] = table[list(LOCATION)]
+    return run
 
 
 def want_lists(directory: Directory, lists: np.ndarray) -> list[Wanted]:
     """The blocks of some lists that have rows."""
     lists = _with_rows(directory, lists)
-    dimension = directory.dimension
-    decode = decode_list(dimension)
+    dimension, row_bytes = directory.dimension, code_row(directory.dimension).itemsize
     value_bytes = code_bytes(dimension) + 12 + _LOCATION.itemsize
-    row_bytes = code_row(dimension).itemsize
-    return [
-        Wanted(block, decode, (block.stop - block.start) // row_bytes * value_bytes)
-        for block in directory.list_blocks(lists)
-    ]
+    wanted = []
+    for block in directory.list_blocks(lists):
+        first, rows = (block.start - directory.codes_offset) // row_bytes, (block.stop - block.start) // row_bytes
+        decode = partial(decode_list, dimension, first)
+        wanted.append(Wanted(block, decode, rows * value_bytes, _slab(directory, block.key, first)))
+    return wanted
 
 
-def held_lists(session: Session, directory: Directory, lists: np.ndarray) -> list[CodeList | None]:
-    """Some lists, in the order asked, without empty ones; None for those that are not in memory."""
-    lists = _with_rows(directory, lists)
+def _slab(directory: Directory, key: str, row: int) -> Slab:
+    """The slab of the list that begins at a code row: it ends where the first list begins that has another."""
+    step = max(1, SLAB_BYTES // code_bytes(directory.dimension))
+    number = row // step
+
+    def make() -> CodeSlab:
+        bounds = np.array([number, number + 1], np.uint64) * np.uint64(step)
+        edges = np.searchsorted(directory.list_starts, bounds).clip(max=directory.lists)
+        first, stop = directory.list_starts[edges]
+        return CodeSlab.room(int(first), int(stop - first), directory.dimension)
+
+    return Slab((key, -1 - number), make)
+
+
+def held_lists(session: Session, directory: Directory, lists: np.ndarray) -> list[CodeRun | None]:
+    """Some lists in the order of their numbers, without empty ones; None for those that are not in memory."""
+    lists = np.sort(_with_rows(directory, lists))
     starts = directory.list_starts[lists] * np.uint64(code_row(directory.dimension).itemsize)
     starts += np.uint64(directory.codes_offset)
     key = directory.folder + directory.codes_object
@@ -76,20 +112,35 @@ def _with_rows(directory: Directory, lists: np.ndarray) -> np.ndarray:
     return some
 
 
+def _joined(lists: Sequence[CodeRun]) -> list[CodeRun]:
+    """The same rows in fewer runs, since each costs a call of the kernel."""
+    runs: list[CodeRun] = []
+    for one in lists:
+        last = runs[-1] if runs else None
+        if last is not None and last.slab is one.slab and last.stop == one.start:
+            runs[-1] = CodeRun(one.slab, last.start, one.stop)
+        else:
+            runs.append(one)
+    return runs
+
+
 class Scanned:
     """The rows of some lists of one segment, scored by their codes, but for those that are `masked` (bool [rows])."""
 
-    __slots__ = ("_lists", "_numbers", "_query", "_rows", "_scores", "_starts")
+    __slots__ = ("_numbers", "_query", "_rows", "_runs", "_scores", "_shifts", "_starts")
 
-    def __init__(self, lists: Sequence[CodeList], query: CodedQuery, masked: np.ndarray | None) -> None:
-        self._lists = lists
+    def __init__(self, lists: Sequence[CodeRun], query: CodedQuery, masked: np.ndarray | None) -> None:
+        """`lists` are in the order of their numbers."""
+        runs = self._runs = _joined(lists)
         self._query = query
-        starts = list(accumulate((one.codes.nibbles.shape[0] for one in lists), initial=0))
+        starts = list(accumulate((one.stop - one.start for one in runs), initial=0))
         self._starts = np.array(starts)
-        numbers = np.concatenate([np.empty((3, 0), np.float32), *(one.numbers for one in lists)], axis=1)
+        self._shifts = self._starts[:-1] - [one.start for one in runs]
+        numbers = np.concatenate([np.empty((3, 0), np.float32), *(one.numbers for one in runs)], axis=1)
         self._numbers = numbers
         self._rows = numbers[2].view("<u4")
-        self._scores = query.skim([one.codes for one in lists], starts, numbers[0], numbers[1])
+        codes = [one.slab.codes.rows(one.start, one.stop) for one in runs]
+        self._scores = query.skim(codes, starts, numbers[0], numbers[1])
         if masked is not None:
             self._scores[masked[self._rows]] = -np.inf
 
@@ -104,9 +155,7 @@ class Scanned:
         places = best(self._scores, self._rows, int(_SKIMMED * count) + _SKIMMED_MIN)
         if not len(places):
             return places, np.empty(0, np.float32)
-        nibbles = np.empty((len(places), self._lists[0].codes.nibbles.shape[1]), np.uint8)
-        for some, list_, within in self._by_list(places):
-            nibbles[some] = list_.codes.nibbles[within]
+        nibbles = self._gathered(places, lambda slab: slab.codes.nibbles)
         levels = levels_of(nibbles, self._query.levels.shape[1])
         scores = self._query.scan([levels], self._numbers[0][places], self._numbers[1][places])
         order = np.argsort(-scores, kind="stable")[:count]
@@ -119,17 +168,18 @@ class Scanned:
 
     def locations(self, places: np.ndarray) -> np.ndarray:
         """Locations [n] (see LOCATION) of some places."""
-        found = np.empty(len(places), _LOCATION)
-        for some, list_, within in self._by_list(places):
-            found[some] = list_.locations[within]
-        return found
+        if not len(places):
+            return np.empty(0, _LOCATION)
+        return self._gathered(places, lambda slab: slab.locations)
 
-    def _by_list(self, places: np.ndarray) -> Iterator[tuple[np.ndarray, CodeList, np.ndarray]]:
-        """Some places grouped by list: which of `places`, the list, and the rows within it."""
-        lists = np.searchsorted(self._starts, places, side="right") - 1
-        within = places - self._starts[lists]
-        order = np.argsort(lists, kind="stable")
-        edges = np.flatnonzero(np.diff(lists[order], prepend=-1, append=-1))
-        for start, stop in pairwise(edges.tolist()):
-            some = order[start:stop]
-            yield some, self._lists[lists[some[0]]], within[some]
+    def _gathered(self, places: np.ndarray, column: Callable[[CodeSlab], np.ndarray]) -> np.ndarray:
+        """What a column of the slabs holds for some places, at least one."""
+        sample = column(self._runs[0].slab)
+        found = np.empty((len(places), *sample.shape[1:]), sample.dtype)
+        runs = np.searchsorted(self._starts, places, side="right") - 1
+        order = np.argsort(runs, kind="stable")
+        runs, rows = runs[order], (places - self._shifts[runs])[order]
+        edges = np.flatnonzero(runs[1:] != runs[:-1]) + 1
+        for start, stop in pairwise([0, *edges.tolist(), len(runs)]):
+            found[order[start:stop]] = column(self._runs[runs[start]].slab)[rows[start:stop]]
+        return found

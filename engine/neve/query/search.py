@@ -42,7 +42,8 @@ def search(session: Session, state: State, query: Query, explain: Explain | None
     No request for recent rows; for compacted ones see `nearest_compacted`. Raises StoreError.
     """
     explain = explain if explain is not None else Explain()
-    explain.recent_rows += sum(len(part.rows) for part in state.parts)
+    explain.restart()
+    explain.recent_rows = sum(len(part.rows) for part in state.parts)
     recall = explain.recall = target(state, query)
     found: list[Found]
     if state.compacted and recall == 1:
@@ -80,11 +81,11 @@ def lists_ahead(session: Session, query: Query) -> Prefetch | None:
     def first(record: IndexRecord, directories: Sequence[Directory]) -> list[Wanted]:
         if query.vector.shape != (record.config.dimension,):
             return []
-        wanted = []
-        for directory in directories:
-            point = begun[directory.folder] = as_point(query.vector, record.config.metric)
-            wanted += want_lists(directory, first_lists(directory, point, directory.calibration.probe(query.k, recall)))
-        return wanted
+        point = as_point(query.vector, record.config.metric)
+        begun.update((directory.folder, point) for directory in directories)
+        probes = [directory.calibration.probe(query.k, recall) for directory in directories]
+        chosen = first_lists(directories, point, probes)
+        return [want for pair in zip(directories, chosen, strict=True) for want in want_lists(*pair)]
 
     def then(segments: Sequence[Compacted]) -> list[Wanted]:
         if not segments or any(compacted.directory.folder not in begun for compacted in segments):

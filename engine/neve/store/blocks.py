@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from neve.errors import ObjectCorrupt, ObjectGone
@@ -19,25 +19,38 @@ from neve.store.ranges import SPACING, Spacing, coalesce
 if TYPE_CHECKING:
     from neve.store.disk import DiskTier  # needs POSIX; whoever wants it makes it
 
-__all__ = ["Block", "BlockId", "Blocks", "Decode", "Reading", "Tally", "Wanted"]
+__all__ = ["Block", "BlockId", "Blocks", "Decode", "Reading", "Slab", "Tally", "Wanted"]
 
 BlockId: TypeAlias = tuple[str, int]
 """Key of the object, and where the block starts in it."""
-Decode: TypeAlias = Callable[[memoryview], object]
-"""From a block's bytes to the value that is kept; pure. It copies what it keeps (the bytes are part of a larger read),
-never returns None, and raises ValueError or LookupError if the bytes make no sense."""
+Decode: TypeAlias = Callable[..., object]
+"""From a block's bytes, and the room of its slab where it has one, to the value that is kept; pure but for the room. It
+copies what it keeps (the bytes are part of a larger read), never returns None, and raises ValueError or LookupError if
+the bytes make no sense."""
 
 VALUE_OVERHEAD_BYTES = 512
 """What a value costs beyond its own content: object headers, its id, its places in the tables (measured: 430)."""
 
 
 @dataclass(frozen=True, slots=True)
+class Slab:
+    """One piece of memory for the values of neighbouring blocks, which are dropped together; its id is no block's.
+
+    Threads may fill places of the room that `make` makes at the same time: one place always with the same bytes.
+    """
+
+    id: BlockId
+    make: Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
-    """A block, how to decode it, and the bytes of memory that its value takes."""
+    """A block, how to decode it, the bytes of memory that its value takes, and the slab that it belongs to, if any."""
 
     block: Block
     decode: Decode
     size_bytes: int
+    slab: Slab | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +115,16 @@ class Blocks:
 
     def keep(self, wanted: Wanted, raw: memoryview) -> object:
         """The value of a block's checked bytes, from now on in memory. Raises ObjectCorrupt if it cannot be decoded."""
-        block = wanted.block
+        block, slab, size_bytes = wanted.block, wanted.slab, wanted.size_bytes + VALUE_OVERHEAD_BYTES
+        room = None if slab is None else self._memory.room(slab)
         try:
-            value = wanted.decode(raw)
+            value = wanted.decode(raw) if slab is None else wanted.decode(raw, room)
         except (ValueError, LookupError) as error:
             raise ObjectCorrupt(f"bytes {block.start} to {block.stop} of {block.key} cannot be decoded") from error
-        self._memory.put((block.key, block.start), value, wanted.size_bytes + VALUE_OVERHEAD_BYTES)
+        if slab is None:
+            self._memory.put((block.key, block.start), value, size_bytes)
+        else:
+            self._memory.put_in(slab, room, (block.key, block.start), value, size_bytes)
         return value
 
     def keep_raw(self, get: Get, raw: bytes) -> None:
@@ -170,16 +187,26 @@ class Reading:
         ]
 
 
+@dataclass(slots=True)
+class _Shared:
+    """The room of a slab, and the sizes of the values in it."""
+
+    room: object
+    sizes: dict[BlockId, int] = field(default_factory=dict)
+
+
 class _Memory:
     """Values by block id within a bound of bytes; the ones not asked for lately go first (second chance, in turn).
 
-    A hit takes no lock: it is a dict lookup, and a note in a set that the next eviction reads.
+    A hit takes no lock: it is a dict lookup, and a note in a set that the next eviction reads. What goes is a value, or
+    a slab with all that is in it.
     """
 
     def __init__(self, bytes_max: int) -> None:
         self.bytes_max = bytes_max
-        self._values: OrderedDict[BlockId, object] = OrderedDict()
-        self._sizes: dict[BlockId, int] = {}
+        self._values: dict[BlockId, object] = {}
+        self._sizes: OrderedDict[BlockId, int] = OrderedDict()
+        self._slabs: dict[BlockId, _Shared] = {}
         self._used: set[BlockId] = set()
         self._lock = threading.Lock()
         self.held_bytes = 0
@@ -192,26 +219,54 @@ class _Memory:
         self._used.update(block_ids)
         return list(map(self._values.get, block_ids))
 
+    def room(self, slab: Slab) -> object:
+        """The room of a slab; a new one where it is not in memory."""
+        with self._lock:
+            shared = self._slabs.get(slab.id)
+            if shared is None:
+                shared = self._slabs[slab.id] = _Shared(slab.make())
+                self._sizes[slab.id] = 0
+        return shared.room
+
     def put(self, block_id: BlockId, value: object, size_bytes: int) -> None:
         with self._lock:
-            self.held_bytes += size_bytes - self._sizes.get(block_id, 0)
             self._values[block_id] = value
-            self._sizes[block_id] = size_bytes
+            self._grow(block_id, size_bytes - self._sizes.get(block_id, 0))
             self._used.discard(block_id)  # the miss that brought it here is not a use of it
-            if self.held_bytes > self.bytes_max:
-                self._evict()
+            self._evict()
+
+    def put_in(self, slab: Slab, room: object, block_id: BlockId, value: object, size_bytes: int) -> None:
+        with self._lock:
+            shared = self._slabs.get(slab.id)
+            if shared is None or shared.room is not room:  # it was dropped while this was decoded
+                return
+            self._values[block_id] = value
+            self._grow(slab.id, size_bytes - shared.sizes.get(block_id, 0))
+            shared.sizes[block_id] = size_bytes
+            self._used.discard(block_id)
+            self._evict()
+
+    def _grow(self, id_: BlockId, more_bytes: int) -> None:
+        self._sizes[id_] = self._sizes.get(id_, 0) + more_bytes
+        self.held_bytes += more_bytes
 
     def _evict(self) -> None:
+        if self.held_bytes <= self.bytes_max:
+            return
         if len(self._used) > 2 * len(self._values):
-            self._used.intersection_update(self._values)  # ids that were asked for in vain
+            self._used.intersection_update(list(self._values))  # ids that were asked for in vain
         while self.held_bytes > self.bytes_max:
-            oldest = next(iter(self._values))
-            if oldest in self._used:
-                self._used.discard(oldest)
-                self._values.move_to_end(oldest)
-            else:
-                del self._values[oldest]
-                self.held_bytes -= self._sizes.pop(oldest)
+            oldest = next(iter(self._sizes))
+            shared = self._slabs.get(oldest)
+            blocks = (oldest,) if shared is None else tuple(shared.sizes)
+            if not self._used.isdisjoint(blocks):
+                self._used.difference_update(blocks)
+                self._sizes.move_to_end(oldest)
+                continue
+            self.held_bytes -= self._sizes.pop(oldest)
+            self._slabs.pop(oldest, None)
+            for block in blocks:
+                del self._values[block]
 
 
 def _extent(blocks: Iterable[Block]) -> tuple[int, int]:

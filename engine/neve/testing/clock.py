@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from random import Random
 
-from neve.runtime import Instant, Signal
+from neve.runtime import Instant, Result, Signal
 
 EPOCH_S = 1_750_000_000.0
 
@@ -50,6 +50,11 @@ class ManualRuntime:
 
     def spawn(self, task: Callable[[], None]) -> None:
         self._background.append(task)
+
+    def beside(self, task: Callable[[], Result], work: Callable[[], None]) -> Result:
+        result = task()
+        work()
+        return result
 
     def close(self) -> None:
         self._background.clear()

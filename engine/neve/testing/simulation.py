@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from random import Random
 from typing import TypeAlias
 
 from greenlet import greenlet
 
 from neve.errors import NeveError
-from neve.runtime import Instant, Signal
+from neve.runtime import Instant, Result, Signal
 from neve.store.port import Exists, Reply, Request, Store
 from neve.testing.faults import CALM, Fate, FaultPlan, damaged, describe, draw, refused, unanswered
 from neve.testing.objects import Objects, on_its_way
@@ -372,6 +373,22 @@ class SimRuntime:
 
         if process.alive:
             process.start(background, "background")
+
+    def beside(self, task: Callable[[], Result], work: Callable[[], None]) -> Result:
+        outcome: Future[Result] = Future()
+        landed = self.signal()
+
+        def aside() -> None:
+            try:
+                outcome.set_result(task())
+            except Exception as error:
+                outcome.set_exception(error)
+            landed.set()
+
+        self._process.start(aside, "beside")
+        work()
+        landed.wait()
+        return outcome.result()
 
     def close(self) -> None:
         """Nothing to wait for: background work of a simulated process ends with it."""

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import cast
 
 import numkong
 import numpy as np
@@ -172,11 +173,27 @@ class PackedCodes:
     @classmethod
     def of(cls, packed: np.ndarray) -> PackedCodes:
         """Take over packed codes uint8 [n, (d + 1) // 2], n >= 1, by a copy."""
-        nibbles = np.bitwise_xor(packed, np.uint8(_ZERO << 4 | _ZERO))
+        codes = cls.room(*packed.shape)
+        codes.put(0, packed)
+        return codes
+
+    @classmethod
+    def room(cls, count: int, width: int) -> PackedCodes:
+        """Room for codes of so many bytes, to be put in."""
+        nibbles = np.empty((count, width), np.uint8)
         return cls(nibbles, numkong.from_pointer(nibbles.ctypes.data, nibbles.shape, "int4", owner=nibbles))
 
-    def __len__(self) -> int:
-        return len(self.nibbles)
+    @property
+    def width_bytes(self) -> int:
+        return int(self.nibbles.shape[1])
+
+    def rows(self, start: int, stop: int) -> numkong.Tensor:
+        """Rows [start, stop) for the kernel; no copy."""
+        return cast(numkong.Tensor, self.tensor[start:stop])
+
+    def put(self, start: int, packed: np.ndarray) -> None:
+        """Take over packed codes uint8 [m, (d + 1) // 2] from row `start` on."""
+        np.bitwise_xor(packed, np.uint8(_ZERO << 4 | _ZERO), out=self.nibbles[start : start + len(packed)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -211,16 +228,16 @@ class CodedQuery:
         )
 
     def skim(
-        self, lists: Sequence[PackedCodes], starts: Sequence[int], factors: np.ndarray, biases: np.ndarray
+        self, runs: Sequence[numkong.Tensor], starts: Sequence[int], factors: np.ndarray, biases: np.ndarray
     ) -> np.ndarray:
-        """Scores as of `scan`, of codes as they lie in memory and by the coarser query: to choose which to scan.
+        """Scores as of `scan`, of runs of packed codes and by the coarser query: to choose which to scan.
 
-        The rows of list i are [starts[i], starts[i + 1]).
+        The rows of run i are [starts[i], starts[i + 1]).
         """
         scores = np.empty((1, len(factors)), np.float32)
-        query = self.coarse.tensor
-        for codes, (start, stop) in zip(lists, pairwise(starts), strict=True):
-            numkong.cdist(query, codes.tensor, "dot", out=scores[:, start:stop], out_dtype="float32")
+        query, cdist = self.coarse.tensor, numkong.cdist
+        for run, (start, stop) in zip(runs, pairwise(starts), strict=True):
+            cdist(query, run, "dot", out=scores[:, start:stop], out_dtype="float32")
         return self._scored(scores, self.coarse_scale, factors, biases)
 
     def scan(self, lists: Sequence[np.ndarray], factors: np.ndarray, biases: np.ndarray) -> np.ndarray:

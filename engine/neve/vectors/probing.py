@@ -6,8 +6,9 @@ passes a mass. The flatter the profile, the more lists: so a query unlike the da
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -64,6 +65,7 @@ class Calibration:
     candidates: np.ndarray
     """float64 [k, t]"""
 
+    @lru_cache(maxsize=1024)  # noqa: B019, what it keeps alive is small
     def probe(self, k: int, target: float) -> Probe:
         """The probe for the k nearest at a recall target; linear in log k and log(1 - target) between."""
         row = np.interp(np.log(k), np.log(self.ks), np.arange(len(self.ks)))
@@ -73,23 +75,50 @@ class Calibration:
         return Probe(self.beta, mass, max(k, int(np.ceil(candidates - 1e-6))))
 
 
-def choose_lists(scores: np.ndarray, weights: np.ndarray | None, probe: Probe) -> np.ndarray:
-    """The lists to probe, intp, heaviest first. `scores` float32 [lists] may hold -inf.
+def choose_lists(
+    scores: Sequence[np.ndarray], weights: Sequence[np.ndarray] | None, probes: Sequence[Probe]
+) -> list[np.ndarray]:
+    """The lists to probe of each of some segments, intp, heaviest first. `scores` float32 [lists] may hold -inf.
 
-    `weights` float [lists] multiply the lists' own: the rows that pass a filter. Lists of no weight are left out.
+    Lists of all segments are weighed together: one that holds nothing near gives none, and segments that share their
+    points' region give as many as one of them would. Each has a say in the mass by its lists; a mass of 1 means every
+    list of that segment. `weights` float [lists] multiply the lists' own: the rows that pass a filter. Lists of no
+    weight are left out.
     """
-    if probe.mass >= 1.0:
-        order = np.argsort(-scores, kind="stable")
-        return order if weights is None else order[weights[order] > 0]
-    weighed = _weights(scores, probe.beta)
+    some = [None] * len(scores) if weights is None else weights
+    shared = [place for place, probe in enumerate(probes) if probe.mass < 1.0]
+    chosen = [
+        np.empty(0, np.intp) if probe.mass < 1.0 else _every(one, given)
+        for probe, one, given in zip(probes, scores, some, strict=True)
+    ]
+    if not shared:
+        return chosen
+    top = max(float(scores[place].max()) for place in shared)
+    weighed = np.concatenate([_weights(scores[place], probes[place].beta, top) for place in shared])
     if weights is not None:
-        weighed *= weights
+        weighed *= np.concatenate([weights[place] for place in shared])
+    sizes = [len(scores[place]) for place in shared]
+    mass = sum(size * probes[place].mass for place, size in zip(shared, sizes, strict=True)) / sum(sizes)
+    taken = _heaviest(weighed, mass)
+    ends = np.cumsum(sizes)
+    for place, size, end in zip(shared, sizes, ends.tolist(), strict=True):
+        chosen[place] = taken[(taken >= end - size) & (taken < end)] - (end - size)
+    return chosen
+
+
+def _every(scores: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    order = np.argsort(-scores, kind="stable")
+    return order if weights is None else order[weights[order] > 0]
+
+
+def _heaviest(weighed: np.ndarray, mass: float) -> np.ndarray:
+    """Places of the heaviest that together have that share of all weight, intp; none where there is no weight."""
     total = float(weighed.sum())
-    # lists lighter than this weigh less than 1 - mass together: they come after all that are wanted
-    floor = (1.0 - probe.mass) * total / len(weighed)
+    # those lighter than this weigh less than 1 - mass together: they come after all that are wanted
+    floor = (1.0 - mass) * total / len(weighed)
     heavy = np.flatnonzero(weighed >= floor * (1.0 - 1e-9)) if total > 0.0 else np.empty(0, np.intp)
     heavy = heavy[np.argsort(-weighed[heavy], kind="stable")]
-    return heavy[: int(np.searchsorted(np.cumsum(weighed[heavy]), probe.mass * total)) + 1]
+    return heavy[: int(np.searchsorted(np.cumsum(weighed[heavy]), mass * total)) + 1]
 
 
 def calibrate(
@@ -187,7 +216,7 @@ def _shares_before(
     scores: np.ndarray, rows: np.ndarray, primary: np.ndarray, spill: np.ndarray, beta: float
 ) -> np.ndarray:
     """The share of all weight that stands before the first list of each of `rows`: a mass above it finds the row."""
-    weights = _weights(scores, beta)
+    weights = _weights(scores, beta, float(scores.max()))
     order = np.argsort(-weights, kind="stable")
     cumulated = np.cumsum(weights[order])
     before = np.empty(len(order))
@@ -213,6 +242,6 @@ def _between(table: np.ndarray, row: float, column: float) -> float:
     return float(np.array([1.0 - down, down]) @ corner @ np.array([1.0 - right, right]))
 
 
-def _weights(scores: np.ndarray, beta: float) -> np.ndarray:
-    weights: np.ndarray = np.exp(np.float64(beta) * (scores.astype(np.float64) - float(scores.max())))
+def _weights(scores: np.ndarray, beta: float, top: float) -> np.ndarray:
+    weights: np.ndarray = np.exp(np.float64(beta) * (scores.astype(np.float64) - top))
     return weights

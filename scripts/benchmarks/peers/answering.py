@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 COLUMNS = ("key", "metadata", "vector")
+BATCH_ROWS = 10_000
 
 
 class Engine(ABC):
@@ -26,8 +27,8 @@ class Engine(ABC):
     version: str
 
     @abstractmethod
-    def build(self, rows: str, place: Mapping[str, str], non_filterable: Sequence[str]) -> None:
-        """Store and index the COLUMNS of an Arrow file; metadata is JSON."""
+    def build(self, rows: str, place: Mapping[str, str], how: str, non_filterable: Sequence[str]) -> None:
+        """Store and index the COLUMNS of a Parquet file; metadata is JSON. `how` is one of the engine's own ways."""
 
     @abstractmethod
     def connect(self, place: Mapping[str, str]) -> None:
@@ -51,13 +52,22 @@ class Engine(ABC):
             keys.append(list(found))
         return {"keys": keys, "seconds": seconds}
 
-    def ask_cold(self, queries: str, number: int, k: int, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Open and search once: keys and seconds of both together."""
+    def ask_cold(
+        self, queries: str, number: int, k: int, settings: Mapping[str, Any], place: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Open and search once: keys and seconds of both together, and of connecting if a place is given."""
         query = loaded(queries)[number]
         begun = time.perf_counter()
+        if place is not None:
+            self.connect(place)
         self.open()
         found = self.search(query, k, **settings)
         return {"keys": list(found), "seconds": time.perf_counter() - begun}
+
+    def ask_again(self, queries: str, number: int, k: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Search once with what is open: keys and seconds."""
+        told = self.ask(queries, [number], k, settings)
+        return {name: each[0] for name, each in told.items()}
 
 
 @cache

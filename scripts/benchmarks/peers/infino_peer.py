@@ -6,15 +6,18 @@ import atexit
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from tempfile import mkdtemp
 
 import infino
 import numpy as np
 import pyarrow as pa
-from answering import COLUMNS, Engine, answer
+import pyarrow.parquet as pq
+from answering import BATCH_ROWS, COLUMNS, Engine, answer
 
 TABLE = "corpus"
-DISK_BYTES = 4 << 30
+DISK_BYTES = 16 << 30
+APPEND_ROWS = 200_000
 
 
 class Infino(Engine):
@@ -24,16 +27,18 @@ class Infino(Engine):
         self._disk = ""
         atexit.register(lambda: shutil.rmtree(self._disk, ignore_errors=True))
 
-    def build(self, rows: str, place: Mapping[str, str], non_filterable: Sequence[str]) -> None:
-        with pa.memory_map(rows) as source:
-            stored = pa.ipc.open_file(source).read_all()
-            dimension = stored.schema.field("vector").type.list_size
-            kinds = (pa.large_utf8(), pa.large_utf8(), pa.list_(pa.float32(), dimension))
-            schema = pa.schema([pa.field(*column, nullable=False) for column in zip(COLUMNS, kinds, strict=True)])
-            self.connect(place)
-            index = infino.IndexSpec().vector("vector", dimension, "cosine")
-            table = self._database.create_table(TABLE, schema, index)
-            table.append(stored.select(COLUMNS).cast(schema))
+    def build(self, rows: str, place: Mapping[str, str], how: str, non_filterable: Sequence[str]) -> None:
+        """In as few appends as memory allows: what is appended at once is indexed at once."""
+        file = pq.ParquetFile(rows)
+        dimension = file.schema_arrow.field("vector").type.list_size
+        kinds = (pa.large_utf8(), pa.large_utf8(), pa.list_(pa.float32(), dimension))
+        schema = pa.schema([pa.field(*column, nullable=False) for column in zip(COLUMNS, kinds, strict=True)])
+        self.connect(place)
+        index = infino.IndexSpec().vector("vector", dimension, "cosine")
+        table = self._database.create_table(TABLE, schema, index)
+        batches = file.iter_batches(BATCH_ROWS)
+        while some := list(islice(batches, APPEND_ROWS // BATCH_ROWS)):
+            table.append(pa.Table.from_batches(some).select(COLUMNS).cast(schema))
         table.optimize()
         table.gc(0)
 

@@ -1,4 +1,4 @@
-"""LanceDB, IVF_RQ."""
+"""LanceDB, IVF_RQ or IVF_PQ."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import lancedb
 import numpy as np
-import pyarrow as pa
-from answering import Engine, answer
-from lancedb.index import IvfRq
-from lancedb_settings import BITS, ROWS_PER_LIST
+import pyarrow.parquet as pq
+from answering import BATCH_ROWS, Engine, answer
+from lancedb.index import IvfPq, IvfRq
+from lancedb_settings import BITS, DIMENSIONS_PER_CODE, ROWS_PER_LIST
 
 TABLE = "corpus"
 
@@ -18,15 +18,17 @@ TABLE = "corpus"
 class LanceDB(Engine):
     version = lancedb.__version__
 
-    def build(self, rows: str, place: Mapping[str, str], non_filterable: Sequence[str]) -> None:
-        with pa.memory_map(rows) as source:
-            reader = pa.ipc.open_file(source)
-            count = sum(reader.get_batch(number).num_rows for number in range(reader.num_record_batches))
-            batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
-            self.connect(place)
-            table = self._database.create_table(TABLE, batches, schema=reader.schema)
-        lists = max(1, count // ROWS_PER_LIST)
-        table.create_index("vector", config=IvfRq(distance_type="cosine", num_partitions=lists, num_bits=BITS))
+    def build(self, rows: str, place: Mapping[str, str], how: str, non_filterable: Sequence[str]) -> None:
+        file = pq.ParquetFile(rows)
+        self.connect(place)
+        table = self._database.create_table(TABLE, file.iter_batches(BATCH_ROWS), schema=file.schema_arrow)
+        lists = max(1, file.metadata.num_rows // ROWS_PER_LIST)
+        if how == "IVF_PQ":
+            parts = file.schema_arrow.field("vector").type.list_size // DIMENSIONS_PER_CODE
+            kind = IvfPq(distance_type="cosine", num_partitions=lists, num_sub_vectors=parts)
+        else:
+            kind = IvfRq(distance_type="cosine", num_partitions=lists, num_bits=BITS)
+        table.create_index("vector", config=kind)
 
     def connect(self, place: Mapping[str, str]) -> None:
         options = {"endpoint": place["endpoint"], "allow_http": "true", "region": os.environ["AWS_REGION"]}

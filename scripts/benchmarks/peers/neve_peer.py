@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from answering import Engine, answer, loaded
 
 import neve
@@ -26,20 +27,18 @@ class Neve(Engine):
     def __init__(self) -> None:
         self._client: neve.Client | None = None
 
-    def build(self, rows: str, place: Mapping[str, str], non_filterable: Sequence[str]) -> None:
-        """Puts alone: compaction is a command of its own."""
+    def build(self, rows: str, place: Mapping[str, str], how: str, non_filterable: Sequence[str]) -> None:
+        """Puts alone: compaction is a command of its own, and so is import."""
+        file = pq.ParquetFile(rows)
         self.connect(place)
-        with pa.memory_map(rows) as source:
-            reader = pa.ipc.open_file(source)
-            shape = {"dataType": "float32", "distanceMetric": "cosine"}
-            shape["dimension"] = reader.schema.field("vector").type.list_size
+        shape = {"dataType": "float32", "distanceMetric": "cosine"}
+        shape["dimension"] = file.schema_arrow.field("vector").type.list_size
+        if non_filterable:
             shape["metadataConfiguration"] = {"nonFilterableMetadataKeys": list(non_filterable)}
-            self._client.create_vector_bucket(vectorBucketName=INDEX["vectorBucketName"])
-            self._client.create_index(**INDEX, **shape)
-            for number in range(reader.num_record_batches):
-                batch = reader.get_batch(number)
-                for start in range(0, batch.num_rows, PUT_MAX):
-                    self._client.put_vectors(**INDEX, vectors=_vectors(batch.slice(start, PUT_MAX)))
+        self._client.create_vector_bucket(vectorBucketName=INDEX["vectorBucketName"])
+        self._client.create_index(**INDEX, **shape)
+        for batch in file.iter_batches(PUT_MAX):
+            self._client.put_vectors(**INDEX, vectors=_vectors(batch))
 
     def connect(self, place: Mapping[str, str]) -> None:
         if self._client is not None:
