@@ -14,6 +14,7 @@ from neve.query.search import Query, lists_ahead, search
 from neve.store.port import Delete, List, listed
 from tests.compacting import compact_in, short_calibrations, workspaces
 from tests.cost.world import DIMENSION, Process, World
+from tests.importing import Given, all_large, import_in
 from tests.reading import session
 
 ROWS = 1200
@@ -171,3 +172,21 @@ def test_nothing_to_compact_is_four_requests(world: World, folder: Path) -> None
     process = world.process()
     assert compact_in(process.database, folder, "library", "books", asked=False) is None
     assert process.waves() == [("List",), ("Get",)] * 2
+
+
+def test_an_import_uploads_once_and_reads_keys_alone(world: World, folder: Path) -> None:
+    """Of an index that nobody writes to; `followed` learns of a manifest, and then of what is new in it."""
+    process = world.process()
+    process.index.read()
+    process.waves()
+    rows = [(f"key-{number}", np.full(DIMENSION, float(number)), b"{}") for number in range(100, 110)]
+    with all_large():
+        import_in(process.database, folder, "library", "books", Given(rows, DIMENSION))
+    waves = process.waves()
+    begun = [PROBES, PROBES, ("PutNew", "Get", "Get"), ("List", "Get"), ("List",), ("Get",), PROBES]
+    commit = [("List",), ("PutNew",), ("List",), ("Put",)]
+    followed = [PROBES, ("List", *["Get"] * 7), ("Get",)]
+    upload = [("Upload",) * (len(stored(world, process)) - 1), ("PutNew",), PROBES]
+    keys = [("Get",), ("Get",)]  # of the import's segment all, of the other one those in question
+    attached = [*followed, ("Get",), *followed, ("Get",), ("PutNew", "Get", "Get"), PROBES]
+    assert waves == [*begun, *commit, *followed, *upload, *keys, *commit, *attached, *commit]

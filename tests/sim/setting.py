@@ -16,10 +16,10 @@ CREW = {
     "reader": (("read", 24), ("read", 16), ("page", 10)),
     "keeper": (("fold", 10), ("collect", 10)),
     "other-keeper": (("collect", 6),),
-    "compactor-a": (("compact", 4),),
+    "compactor-a": (("compact", 3),),
     "compactor-b": (("compact", 3),),
-    "importer-a": (("import", 4),),
-    "importer-b": (("import", 3),),
+    "importer-a": (("import", 3),),
+    "importer-b": (("import", 2),),
 }
 """Processes, and the duty and the number of operations of each of their tasks."""
 

@@ -84,6 +84,8 @@ def test_after_news_nothing_is_guessed_until_a_quiet_wave(world: World, reader: 
     seen: list[int] = []
     for key in ("second", "third", "fourth"):
         world.put(key)
+        if key == "second":
+            gate.passed.clear()  # only who guesses opens it
         reader.read_with(noting(seen, gate))
     assert seen == [1, 2, 3, 4]
     reader.read_with(noting(seen, gate))
