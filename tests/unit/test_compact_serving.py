@@ -17,7 +17,7 @@ import pytest
 from neve.cli import main
 from neve.compaction.background import RETRY_S, Background
 from neve.compaction.build import Means
-from neve.compaction.executors import inline
+from neve.compaction.executors import threads
 from neve.compaction.plan import FLAT_ROWS_MIN
 from neve.compaction.tasks import Stage
 from neve.index.database import Database
@@ -43,7 +43,7 @@ from tests.unit.compact_world import (
 class TestBackground:
     def test_compacts_what_is_due_and_nothing_else(self, world: World) -> None:
         runtime = ManualRuntime(world.clock, "background")
-        background = Background(Database.open(MemoryStore(world.objects), runtime), Means(world.folder), inline)
+        background = Background(Database.open(MemoryStore(world.objects), runtime), Means(world.folder), threads)
         world.put("a")
         world.fold()
         background.offer(world.state)
@@ -64,7 +64,7 @@ class TestBackground:
             return Fate.UNAVAILABLE if refused[0] and uploaded else Fate.SERVED
 
         store = FaultStore(MemoryStore(world.objects), fates)
-        background = Background(Database.open(store, runtime), Means(world.folder), inline)
+        background = Background(Database.open(store, runtime), Means(world.folder), threads)
         world.put(*names("a", FLAT_ROWS_MIN))
         world.fold()
         state = world.state

@@ -21,7 +21,7 @@ from neve.compaction.cluster import dask_cluster
 from neve.compaction.compact import FAILURES, Compaction, compact
 from neve.compaction.compact_elsewhere import compact_elsewhere
 from neve.compaction.elsewhere import SEGMENT_ROWS, Elsewhere
-from neve.compaction.executors import inline, processes
+from neve.compaction.executors import processes, threads
 from neve.compaction.workspace import workspaces
 from neve.errors import BucketNotFound, IndexNotFound, NeveError
 from neve.index.database import Database
@@ -99,7 +99,7 @@ def executor_of(args: argparse.Namespace) -> AbstractContextManager[Executor]:
     """What does the work: a cluster (`--on`), processes (`--workers`), or this process."""
     if args.on:
         return dask_cluster(args.on)
-    return processes(args.workers) if args.workers else inline()
+    return processes(args.workers) if args.workers else threads()
 
 
 def run_compact(args: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from typing import Any, TypeVar
@@ -28,17 +28,18 @@ class Inline(Executor):
 
 
 @contextmanager
-def inline() -> Iterator[Executor]:
-    """The caller itself; BLAS uses all cores."""
-    yield Inline()
+def threads() -> Iterator[Executor]:
+    """Threads of this process, one a core: what is not BLAS, which uses all cores by itself, goes on side by side."""
+    with ThreadPoolExecutor(os.cpu_count() or 1, "neve-compaction") as executor:
+        yield executor
 
 
 @contextmanager
 def processes(workers: int, *, blas_threads: int = 0, niceness: int = 0) -> Iterator[Executor]:
     """So many processes, which share the cores unless told how many each may use; `niceness` lets others go first."""
-    threads = blas_threads or max(1, (os.cpu_count() or 1) // workers)
+    cores_each = blas_threads or max(1, (os.cpu_count() or 1) // workers)
     for name in _BLAS_THREADS:
-        os.environ.setdefault(name, str(threads))  # read by processes as they start
+        os.environ.setdefault(name, str(cores_each))  # read by processes as they start
     context = get_context("spawn")  # a fork would copy the locks of other threads as they are
     with ProcessPoolExecutor(workers, context, _set_up, (niceness,)) as executor:
         yield executor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -32,14 +32,16 @@ class Column:
         raw = self.data.tobytes()
         return (raw[start:stop] for start, stop in pairwise(self.offsets.tolist()))
 
-    def pick(self, rows: Iterable[int]) -> list[bytes]:
+    def pick(self, rows: Sequence[int] | np.ndarray) -> list[bytes]:
         """The values of some rows, in the order asked."""
-        return [self[row] for row in rows]
+        first = np.asarray(rows, np.intp)
+        bounds = zip(self.offsets[first].tolist(), self.offsets[first + 1].tolist(), strict=True)
+        view = self.data.data  # whose slices cost a tenth of an array's
+        return [bytes(view[start:stop]) for start, stop in bounds]
 
     def take(self, rows: np.ndarray) -> Column:
         """A column of some rows, in the order asked."""
-        values = list(self) if 4 * len(rows) > len(self) else None
-        return Column.of([values[row] for row in rows] if values is not None else self.pick(rows))
+        return Column.of(self.pick(rows))
 
 
 def concatenate(columns: Sequence[Column]) -> Column:
