@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from neve.errors import IndexNotFound, ObjectGone, OutcomeUnknown, StoreError, StoreUnavailable
@@ -154,7 +155,9 @@ class Appender:
                     return Known(state, sent)
                 self._plug(state)
         except ObjectGone as error:
-            wiped = body(self._store.wave([self._probes(known)[1]])[0]) is not None
+            wiped = False
+            with suppress(StoreError):  # who cannot tell must not say that nothing was appended
+                wiped = body(self._store.wave([self._probes(known)[1]])[0]) is not None
             if wiped and self._is_young(created):  # data go a grace period after the drop, so the create came after it
                 raise IndexNotFound(known.record.path) from error
             raise OutcomeUnknown(f"entry {number} was created, and its log has been collected") from error
