@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,8 @@ from neve.store.port import (
     List,
     Put,
     PutNew,
+    Reply,
+    Request,
     Upload,
     upload_part_bytes,
     upload_requests,
@@ -67,6 +73,27 @@ def test_threads_have_bills_of_their_own() -> None:
     assert {number: own.requests for number, own in bills.items()} == {0: 0, 1: 50, 2: 100, 3: 150}
     assert store.new_bill().requests == 300
     assert store.new_bill().requests == 0
+
+
+def test_a_bill_of_two_threads_misses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    added = Bill.add
+
+    def slowly(self: Bill, requests: Sequence[Request], replies: Sequence[Reply]) -> None:
+        before = self.bytes_read
+        time.sleep(0.0005)  # the other thread has its turn
+        assert self.bytes_read == before
+        added(self, requests, replies)
+
+    monkeypatch.setattr(Bill, "add", slowly)
+    objects = MemoryStore()
+    objects.wave([Put("a", b"four")])
+    store = BilledStore(objects)
+    with bill() as own:
+        contexts = [copy_context() for _ in range(2)]
+        with ThreadPoolExecutor(2) as pool:
+            for _ in range(50):
+                list(pool.map(lambda context: context.run(store.wave, [Get("a")]), contexts))
+    assert (own.requests, own.bytes_read) == (100, 400)
 
 
 def test_a_bill_is_closed_when_its_block_fails() -> None:

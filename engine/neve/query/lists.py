@@ -16,7 +16,7 @@ from neve.store.blocks import Slab, Wanted
 from neve.vectors.codes import CodedQuery, PackedCodes, best, levels_of
 
 SLAB_BYTES = 1 << 20
-"""Codes that share a slab: some twenty lists of 384 dimensions. Of 150 lists that a query reads more than half then
+"""Codes that share a slab: some twenty lists of 384 dimensions. Of 160 lists that a query reads 85 then
 follow another one in memory; larger slabs join few more, and one is evicted whole."""
 _SKIMMED = 1.6
 _SKIMMED_MIN = 8

@@ -53,6 +53,8 @@ class Bill:
                 self.bytes_read += len(reply.body)
 
 
+_entering = threading.Lock()
+"""One bill may be that of two threads: of a read, and of what it does meanwhile."""
 _OPEN: ContextVar[tuple[Bill, ...]] = ContextVar("neve bills", default=())
 
 
@@ -60,7 +62,8 @@ _OPEN: ContextVar[tuple[Bill, ...]] = ContextVar("neve bills", default=())
 def bill() -> Iterator[Bill]:
     """A bill of the waves that this thread (this context) sends within the block, through any BilledStore.
 
-    A wave that another thread sends for both is on that thread's bill alone.
+    A thread that works in a copy of the context enters its waves too. A wave that another thread sends for both is on
+    that thread's bill alone.
     """
     opened = Bill()
     token = _OPEN.set((*_OPEN.get(), opened))
@@ -72,8 +75,9 @@ def bill() -> Iterator[Bill]:
 
 def count_hedges(number: int) -> None:
     """Enter reads that were sent again on the bills that are open in this context."""
-    for one in _OPEN.get():
-        one.hedges += number
+    with _entering:
+        for one in _OPEN.get():
+            one.hedges += number
 
 
 class BilledStore:
@@ -84,8 +88,10 @@ class BilledStore:
 
     def wave(self, requests: Sequence[Request]) -> list[Reply]:
         replies = self._store.wave(requests)
-        for one in _OPEN.get():
-            one.add(requests, replies)
+        if opened := _OPEN.get():
+            with _entering:
+                for one in opened:
+                    one.add(requests, replies)
         return replies
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -31,11 +32,12 @@ class _Layout:
     dtype: np.dtype[Any]
 
 
-class _Matrix:
+class _Matrix(ABC):
     """A file of rows of one length."""
 
+    @abstractmethod
     def _layout(self, url: str) -> _Layout:
-        raise NotImplementedError
+        """Where the rows lie. Raises SourceUnfit."""
 
     def fingerprint(self, url: str, mapping: ColumnMapping) -> str:
         """That of the file beside is part of it."""
