@@ -6,10 +6,12 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.servers.engine import Engine, engine
 from tests.servers.neve import NeveServer
 from tests.servers.object_store import Credentials, ObjectStore
 from tests.servers.process import free_port
@@ -28,6 +30,28 @@ os.environ.update(USER.environment())
 StartNeve = Callable[..., NeveServer]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    forms = {"choices": ("processes", "docker"), "default": "processes"}
+    parser.addoption("--stack", **forms, help="MinIO and neve as processes (default), or as containers")
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[Engine]:
+    """A Docker engine of our own; images are built by `docker_engine.image(NAME)`."""
+    with ExitStack() as stack:
+        try:
+            running = stack.enter_context(engine())
+        except Unavailable as error:
+            pytest.skip(f"no Docker engine: {error}")
+        yield running
+
+
+@pytest.fixture(scope="session")
+def in_docker(request: pytest.FixtureRequest) -> Engine | None:
+    """The engine that MinIO and neve are to run in; None for processes."""
+    return request.getfixturevalue("docker_engine") if request.config.getoption("stack") == "docker" else None
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of real data: the big sets where they are, else the sample in the repository."""
@@ -35,10 +59,16 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+def minio(tmp_path_factory: pytest.TempPathFactory, in_docker: Engine | None) -> Iterator[ObjectStore]:
     """A real MinIO; `minio.fresh_url()` is the URL of an empty store on it. The credentials are in the environment."""
-    from tests.servers.minio import binary_command, minio
+    from tests.servers.minio import BUCKET, binary_command, minio
 
+    if in_docker is not None:
+        from tests.servers import containers
+
+        with containers.minio(in_docker, USER, BUCKET) as store:
+            yield store
+        return
     port, data = free_port(), tmp_path_factory.mktemp("minio")
     with minio(binary_command(_built("minio"), data, port), port, USER) as store:
         yield store
@@ -54,18 +84,28 @@ def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]
         yield store
 
 
+@pytest.fixture(scope="session")
+def neve_form(in_docker: Engine | None) -> StartNeve:
+    """What makes a server, as a process or as a container; entering its context starts it."""
+    if in_docker is None:
+        return NeveServer
+    from tests.servers.containers import NeveContainer
+
+    return partial(NeveContainer, in_docker, user=USER)
+
+
 @pytest.fixture
-def start_neve() -> Iterator[StartNeve]:
+def start_neve(neve_form: StartNeve) -> Iterator[StartNeve]:
     """Starts servers: `start_neve(store_url, *options, environment=…)`; they end with the test."""
     with ExitStack() as servers:
-        yield lambda *options, **more: servers.enter_context(NeveServer(*options, **more))
+        yield lambda *options, **more: servers.enter_context(neve_form(*options, **more))
 
 
 @pytest.fixture(scope="session")
-def neve_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NeveServer]:
+def neve_server(tmp_path_factory: pytest.TempPathFactory, neve_form: StartNeve) -> Iterator[NeveServer]:
     """One server on a local folder, verifying signatures, for the whole session: each test makes its own bucket."""
     keys = {"NEVE_KEYS": f"{USER.access_key}:{USER.secret_key}:tests"}
-    with NeveServer(tmp_path_factory.mktemp("store").as_uri(), environment=keys) as server:
+    with neve_form(tmp_path_factory.mktemp("store").as_uri(), environment=keys) as server:
         yield server
 
 

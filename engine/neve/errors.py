@@ -19,6 +19,7 @@ NeveError
 │   ├── ImportOpen               an import of another source is open
 │   ├── ImportEnded              an import was abandoned, or another process has ended it
 │   └── LimitExceeded            a stated limit would be passed
+├── ShardLost                    a share of a query was asked for in vain: the query has no answer now
 ├── StoreError                   the object store did not do what was asked
 │   ├── StoreUnavailable         a request failed for as long as we were willing to try
 │   ├── StoreDenied              the store refused the credentials or the permission
@@ -37,8 +38,9 @@ NeveError
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
+
+from neve.dataclass import dataclass
 
 
 class NeveError(Exception):
@@ -156,6 +158,10 @@ class ImportEnded(_Named):
 
 class LimitExceeded(Refused):
     """A stated limit (of buckets, indexes, vectors) would be passed."""
+
+
+class ShardLost(NeveError):
+    """A share of a query stayed without an answer, however often it was asked for: the query has none, for now."""
 
 
 class StoreError(NeveError):

@@ -199,6 +199,15 @@ class Client:
     def warm_index(self, **members: Any) -> Members:
         return self._call("WarmIndex", members)
 
+    def count_vectors(self, **members: Any) -> Members:
+        return self._call("CountVectors", members)
+
+    def delete_vectors_by_filter(self, **members: Any) -> Members:
+        return self._call("DeleteVectorsByFilter", members)
+
+    def patch_metadata(self, **members: Any) -> Members:
+        return self._call("PatchMetadata", members)
+
     def can_paginate(self, operation_name: str) -> bool:
         """Whether an operation, by its method's name, has a paginator."""
         return operation_name in _PAGINATED
@@ -370,7 +379,12 @@ def _call_options(extension: object) -> CallOptions:
         return CallOptions()
     if not isinstance(extension, Mapping) or set(extension) - set(OPTIONS):
         raise ValidationFailed(f"neve must be a dict; its members are {', '.join(OPTIONS)}")
-    return call_options({name: str(value) for name, value in extension.items() if value is not None})
+    return call_options({name: _option(value) for name, value in extension.items() if value is not None})
+
+
+def _option(value: object) -> str:
+    """The text of an option's value; of a dict its JSON."""
+    return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
 def _with_documents(members: Members) -> Members:

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
-from dataclasses import dataclass
 from random import Random
 from typing import Protocol, TypeVar
+
+from neve.dataclass import dataclass
 
 _log = logging.getLogger("neve")
 
@@ -134,7 +135,8 @@ class SystemRuntime:
             return task()
         finally:
             landed.set()
-            working.result()
+            if not working.cancel():  # else every thread may be waiting for another one to begin
+                working.result()
 
     def close(self) -> None:
         self._background.shutdown(wait=True, cancel_futures=True)

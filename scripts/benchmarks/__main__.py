@@ -3,9 +3,13 @@
 Suites: ingest (the Debian set, or the sample without it, into a folder and into MinIO), query (exact, over HTTP and
 in process, and its recall), writers (independent processes that share an index), wave (requests asked of the store),
 search (posting lists on the prose and Debian sets, cold behind a store with S3's delays and warm, beside LanceDB and
-infino, which a first run installs; what was built is kept in NEVE_CACHE), peers (from Parquet to answers, side by side
+infino, which a first run installs; what was built is kept in NEVE_CACHE), tiers (the same query from that store, from
+the local disk and from memory), peers (from Parquet to answers, side by side
 with LanceDB by two indexes and infino), load (queries and puts a second over HTTP), growth (synthetic sets of up to a
-million rows, and one of five when it is asked for).
+million rows, and one of five when it is asked for), filter (queries with filters that keep from half of the rows to
+one of ten thousand, beside LanceDB with scalar indexes), coldstart (from a new process to its first answer, by the
+packaged function and the runtime interface client, beside LanceDB's and infino's import and first query), costs
+(dollars by counted requests and measured time, beside the hosted service's list prices).
 
 A long suite can be measured in pieces: `--only growth:1m --json million.json`. `--from FILE` takes up the figures of
 earlier runs, so that `--from a.json --from b.json --plots DIR` shows them together, with the ratios between them, and
@@ -26,16 +30,29 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from scripts.benchmarks import growth, ingest, load, query, search, side_by_side, wave, writers
+from scripts.benchmarks import (
+    coldstart,
+    costs,
+    filters,
+    growth,
+    ingest,
+    load,
+    query,
+    search,
+    side_by_side,
+    tiers,
+    wave,
+    writers,
+)
 from scripts.benchmarks.figure import Figure, Target
 from scripts.benchmarks.ratios import ratios
 from scripts.benchmarks.sides import ALL
 from scripts.benchmarks.stand import Stand, stand
 from tests.servers.tools import ROOT, Unavailable
 
-PIECED = (side_by_side, load, growth)
+PIECED = (side_by_side, load, growth, filters, coldstart)
 SUITES: dict[str, Callable[[Stand], list[Figure]]] = {
-    module.SUITE: module.run for module in (wave, writers, query, ingest, search, *PIECED)
+    module.SUITE: module.run for module in (wave, writers, query, ingest, search, tiers, costs, *PIECED)
 }
 PIECES = {f"{module.SUITE}:{name}": piece for module in PIECED for name, piece in module.PIECES.items()}
 
@@ -67,10 +84,10 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", choices=PIECES, metavar="SUITE:PIECE", help=", ".join(PIECES))
     names = [engine.option for engine in ALL]
     parser.add_argument(
-        "--engine", action="append", choices=names, help="in peers and growth this one only; repeatable"
+        "--engine", action="append", choices=names, help="in peers, growth and filter this one only; repeatable"
     )
     parser.add_argument(
-        "--drop", action="store_true", help="delete what growth has made (30 GB a million rows) afterwards"
+        "--drop", action="store_true", help="delete what growth and filter have made (30 GB a million rows) afterwards"
     )
     parser.add_argument("--quick", action="store_true", help="a smoke test of minutes: figures not worth quoting")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Pictures of figures: recall against latency and against bytes, growth with the number of rows."""
+"""Pictures of figures: recall against latency and bytes, growth with the number of rows, latency by tier."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure as Picture
 from matplotlib.ticker import FuncFormatter
-from scripts.benchmarks import growth, side_by_side
+from scripts.benchmarks import growth, side_by_side, tiers
 from scripts.benchmarks.figure import Figure
 from scripts.benchmarks.sides import BUILD, BUILD_MEMORY, COLD, MEGABYTES, RECALL, REQUESTS, WARM
 
@@ -72,6 +72,16 @@ def grown(figures: Sequence[Figure], y: str) -> list[Line]:
     ]
 
 
+def by_tier(figures: Sequence[Figure]) -> list[tuple[str, float, float]]:
+    """Median and 99th percentile of a query by tier, the slowest tier first."""
+    values: dict[str, dict[str, float]] = {}
+    for one in figures:
+        if one.suite == tiers.SUITE:
+            values.setdefault(str(one.params["tier"]), {})[one.figure] = one.value
+    p50, p99 = f"{tiers.LATENCY} p50", f"{tiers.LATENCY} p99"
+    return [(tier, values[tier][p50], values[tier][p99]) for tier in tiers.TIERS if tier in values]
+
+
 def draw(figures: Sequence[Figure], folder: Path) -> list[Path]:
     """Write the pictures that there are figures for, each as PNG and SVG; what was written."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,6 +93,8 @@ def draw(figures: Sequence[Figure], folder: Path) -> list[Path]:
         ):
             if lines := curves(figures, x):
                 written += _saved(_recall(lines, label, _setting(figures)), folder / name)
+        if spans := by_tier(figures):
+            written += _saved(_tiers(spans, _tier_setting(figures)), folder / "tiers")
         panels = [(label, grown(figures, y)) for y, label in PANELS]
         if any(lines for _, lines in panels):
             written += _saved(_growth(panels), folder / "growth")
@@ -92,6 +104,33 @@ def draw(figures: Sequence[Figure], folder: Path) -> list[Path]:
 def _setting(figures: Sequence[Figure]) -> str:
     told = next(one.params for one in figures if "sweep" in one.params)
     return f"{told['set']} set, {told['rows']:,} × {told['dimension']}, {told['origin']} queries, k = 10"
+
+
+def _tier_setting(figures: Sequence[Figure]) -> str:
+    told = next(one.params for one in figures if one.suite == tiers.SUITE)
+    return f"One query of the {told['set']} set ({told['rows']:,} rows, k = {told['k']}) by where the index is"
+
+
+def _tiers(spans: Sequence[tuple[str, float, float]], setting: str) -> Picture:
+    picture = Picture(figsize=(8, 3.2), layout="constrained")
+    axes = picture.subplots()
+    names, medians, slow = zip(*spans, strict=True)
+    colour, marker = STYLES["neve"]
+    axes.hlines(names, medians, slow, color=colour, linewidth=2.5)
+    axes.plot(medians, names, marker, color=colour, markersize=10, label="p50")
+    axes.plot(slow, names, "|", color=colour, markersize=16, markeredgewidth=2.5, label="p99")
+    for tier, p50, p99 in spans:
+        axes.text(p99 * 1.15, tier, f"{_rounded(p50)} ms, p99 {_rounded(p99)} ms", va="center", fontsize=10)
+    axes.set_xscale("log")
+    axes.set_xlim(min(medians) / 2, max(slow) * 12)
+    axes.margins(y=0.2)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+    axes.set_xlabel("ms, from a store 63 ms away")
+    picture.suptitle(setting, x=0.01, ha="left", fontsize=12)
+    picture.legend(loc="outside lower center", ncols=2, frameon=False)
+    return picture
 
 
 def _recall(lines: Sequence[Line], label: str, setting: str) -> Picture:
@@ -144,6 +183,10 @@ def _plot(axes: Any, line: Line) -> Any:
 
 def _plain(value: float, _: int) -> str:
     return f"{value:,g}"
+
+
+def _rounded(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _sparse(value: float, _: int) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from scripts.benchmarks import growth, side_by_side
+from scripts.benchmarks import filters, growth, side_by_side
 from scripts.benchmarks.figure import Figure, Param, Target
+from scripts.benchmarks.filter_sets import NO_FILTER
 from scripts.benchmarks.search_warm import EQUAL_RECALL
 from scripts.benchmarks.sides import BUILD, COLD, MEGABYTES, RECALL, REQUESTS, WARM
 
@@ -36,15 +37,18 @@ CONTESTS = (
     Contest(COLD, COLD, {"prose": FASTER}),
     Contest(REQUESTS, "cold requests", {"prose": FEWER}),
 )
+FILTERED = {COLD: Target(3.0, at_least=True), WARM: Target(2.0, at_least=True)}
+NOT_LOWER = Target(-RECALL_SLACK, at_least=True)
 GROWTH = {REQUESTS: Target(1.5), MEGABYTES: Target(2.5)}
 GROWTH_ROWS = (100_000, 1_000_000)
 DIMENSION = 768
 
 
 def ratios(figures: Sequence[Figure]) -> list[Figure]:
-    """Ratios of what is among the figures of the suites peers and growth; those that lack a side are left out."""
+    """Ratios of what is among the figures of peers, growth and filter; those that lack a side are left out."""
     mine = [one for one in figures if one.suite in (side_by_side.SUITE, growth.SUITE) and "sweep" not in one.params]
-    return [*_against_peers(mine), *_growth([one for one in mine if one.suite == growth.SUITE])]
+    filtered = [one for one in figures if one.suite == filters.SUITE]
+    return [*_against_peers(mine), *_growth([one for one in mine if one.suite == growth.SUITE]), *_filtered(filtered)]
 
 
 def _against_peers(figures: Sequence[Figure]) -> Iterator[Figure]:
@@ -71,6 +75,33 @@ def _against_peers(figures: Sequence[Figure]) -> Iterator[Figure]:
                 {key: value for key, value in params.items() if value},
                 target=target,
             )
+
+
+def _filtered(figures: Sequence[Figure]) -> Iterator[Figure]:
+    """With each filter, against the fastest of the others at the common recall, else the one of the best recall."""
+    sides: dict[tuple[Param, Param], dict[str, dict[str, float]]] = {}
+    for one in figures:
+        if one.figure in (RECALL, *FILTERED):
+            place = one.params["set"], one.params["filter"]
+            sides.setdefault(place, {}).setdefault(one.engine, {})[one.figure] = one.value
+    for (name, filter_), values in sides.items():
+        for figure, target in FILTERED.items():
+            whole = {engine: one for engine, one in values.items() if {figure, RECALL} <= one.keys()}
+            ours = whole.pop(OURS, None)
+            if ours is None or not whole:
+                continue
+            equal = [engine for engine, one in whole.items() if one[RECALL] >= EQUAL_RECALL - RECALL_SLACK]
+            if equal:
+                best = min(equal, key=lambda engine: whole[engine][figure])
+            else:
+                best = max(whole, key=lambda engine: whole[engine][RECALL])
+            params = {"set": name, "filter": filter_, "best of the others": best}
+            wanted = None if filter_ == NO_FILTER else target
+            ratio = whole[best][figure] / ours[figure]
+            yield Figure(filters.SUITE, f"{figure}, best of the others / ours", ratio, "×", params, target=wanted)
+            more = ours[RECALL] - whole[best][RECALL]
+            lower = None if filter_ == NO_FILTER else NOT_LOWER
+            yield Figure(filters.SUITE, f"recall, ours - theirs, {figure}", more, "", params, target=lower)
 
 
 def _place(figure: Figure) -> tuple[Param, ...]:

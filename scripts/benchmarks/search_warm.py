@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
+from typing import Self, TypeVar
 
 import numpy as np
 from scripts.benchmarks.builds import built, uri
@@ -56,8 +57,11 @@ class Asking:
         told = self.session.call("ask", settings=dict(self.settings), **asked)
         return Answers(told["seconds"], self.dataset.recalls(numbers, self.k, told["keys"]))
 
-    def with_settings(self, settings: Settings) -> Asking:
-        return Asking(self.session, self.dataset, self.k, settings)
+    def with_settings(self, settings: Settings) -> Self:
+        return replace(self, settings=settings)
+
+
+A = TypeVar("A", bound=Asking)
 
 
 @contextmanager
@@ -96,7 +100,8 @@ def settings_grid(asking: Asking) -> list[list[Settings]]:
     if engine.peer == "lancedb":
         lists = max(1, len(asking.dataset.corpus.keys) // ROWS_PER_LIST)
         probes = sorted({max(1, round(lists * share)) for share in LISTS_SHARES})
-        return [[{"nprobes": count, "refine": refine} for count in probes] for refine in REFINES[engine.how]]
+        refines = REFINES[engine.how.partition("-")[0]]
+        return [[{"nprobes": count, "refine": refine} for count in probes] for refine in refines]
     return [[{"recall": target} for target in TARGETS]] if engine.ours else []
 
 
@@ -106,9 +111,13 @@ def tuned(asking: Asking, origin: str) -> Asking:
     Of LanceDB nprobes and the refine factor, of ours the recall target; infino has none. All are tuned to each origin
     by itself, which no application could do.
     """
-    numbers = asking.dataset.by_origin(origin, TUNING_QUERIES)
+    return tuned_by(asking, asking.dataset.by_origin(origin, TUNING_QUERIES), settings_grid(asking))
+
+
+def tuned_by(asking: A, numbers: Sequence[int], grid: Sequence[Sequence[Settings]]) -> A:
+    """The fastest settings of a grid at EQUAL_RECALL for some queries, else those of the best recall."""
     tried = []
-    for group in settings_grid(asking):
+    for group in grid:
         for settings in group:
             candidate = asking.with_settings({**asking.settings, **settings})
             answers = candidate.ask(numbers)

@@ -27,18 +27,22 @@ def synthetic(data: Path | None, rows: int, dimension: int) -> Dataset:
 
     ValueError when it is to have fewer dimensions than what it is made from.
     """
+    return written(*made("synthetic", data, rows, dimension))
+
+
+def made(kind: str, data: Path | None, rows: int, dimension: int, *by: Path) -> tuple[Corpus, str]:
+    """The corpus of such a set, and a digest of all that makes it: the files `by`, too. Raises ValueError."""
     base, sources = source(data, "prose")
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    for path in sources:
+    for path in (*sources, *by):
         digest.update(path.read_bytes())
     short = digest.hexdigest()[:16]
     recipe = Recipe(base.vectors, dimension)
-    name = f"synthetic-{rows}x{dimension}"
+    name = f"{kind}-{rows}x{dimension}"
     vectors = _vectors(recipe, rows, cache() / "bench" / f"{name}-{short}" / "vectors.npy")
     queries = recipe.noisy(base.queries, _QUERIES, 0)
     metadata = Repeated(base.metadata, base.non_filterable, recipe.order, range(rows))
-    corpus = Corpus(name, Numbered(range(rows)), vectors, metadata, (), {}, base.origins, queries, {})
-    return written(corpus, short)
+    return Corpus(name, Numbered(range(rows)), vectors, metadata, (), {}, base.origins, queries, {}), short
 
 
 class Recipe:

@@ -10,7 +10,7 @@ import pytest
 
 from neve.index import paths
 from neve.query.fetch import fetch, key_blocks_ahead
-from neve.query.search import Query, lists_ahead, search
+from neve.query.search import Query, reads_ahead, search
 from neve.store.port import Delete, List, listed
 from tests.compacting import compact_in, short_calibrations, workspaces
 from tests.cost.world import DIMENSION, Process, World
@@ -47,7 +47,7 @@ def world(folder: Path) -> World:
 def query(process: Process, asked: Query = ASKED) -> list[tuple[str, ...]]:
     """As an operation does it, hits with their metadata; its waves."""
     reading = session(process.database)
-    state = process.index.read(ahead=lists_ahead(reading, asked))
+    state = process.index.read(ahead=reads_ahead(reading, asked, lambda _: asked.condition))
     hits = search(reading, state, asked)
     assert len(hits.named(reading, 0, len(hits))) == min(asked.k, state.live_rows)
     return process.waves()

@@ -10,9 +10,12 @@ import pytest
 from neve.errors import IndexNotFound
 from neve.index import paths
 from neve.index.consistency import Consistency
+from neve.index.entry import Write
 from neve.index.records import encode_created
+from neve.index.state import State
+from neve.segments.rows import Puts
 from neve.store.port import Delete, PutNew
-from tests.cost.world import DIMENSION, Process, World
+from tests.cost.world import DIMENSION, Process, World, vectors
 from tests.reading import nearest_keys
 
 PROBES = ("Get", "Get", "Get")
@@ -67,6 +70,22 @@ def test_two_losses_are_followed_by_a_look_at_the_head(world: World, warm: Proce
     waves = warm.waves()
     assert waves[:2] == [("PutNew", "Get", "Get"), ("PutNew", "Get", "Get", "Get")]
     assert waves[2:] == [PROBES, ("List", *["Get"] * 7), ("PutNew", "Get", "Get")]
+
+
+def test_a_write_made_from_a_state_reads_first(world: World, warm: Process) -> None:
+    rows = Puts(["a"], vectors(["a"]), [b"{}"])
+    warm.index.rewrite(lambda _: Write(rows))
+    assert warm.waves() == [PROBES, ("PutNew", "Get", "Get")]
+    others = [world.process()]
+
+    def late(_: State) -> Write:
+        if others:
+            others.pop().put(["b"])
+        return Write(rows)
+
+    warm.index.rewrite(late)
+    lost = [PROBES, ("PutNew", "Get", "Get")]
+    assert warm.waves() == [*lost, PROBES, ("List", *["Get"] * 7), ("PutNew", "Get", "Get")]
 
 
 def test_cold_open_without_a_hint(world: World) -> None:

@@ -15,9 +15,11 @@ from neve.compaction import compact as compaction
 from neve.compaction import tasks
 from neve.compaction.verify import verify
 from neve.errors import ObjectCorrupt, StoreForeign
+from neve.filters.parse import parse
 from neve.index.entry import Write
 from neve.index.records import Encryption
 from neve.index.state import State
+from neve.query import matching
 from neve.query.fetch import fetch
 from neve.query.listing import Page, list_rows
 from neve.query.search import Query, search
@@ -35,6 +37,7 @@ SAMPLED = 400
 """Of a larger file so many bytes at random are damaged, and all of both ends; of others every byte."""
 ENDS_BYTES = 64
 RIGHT, CORRUPT = "right", "ObjectCorrupt"
+FILES = ("codes.lance/data/rows.lance", "vectors.lance/data/rows.lance", "rows.parquet", "keys", "filters")
 KEYS = [f"k{number}" for number in range(60)]
 ASKED = np.array([0.5, -0.25, 1.0], np.float32)
 
@@ -95,7 +98,13 @@ def found(recall: float | None) -> Callable[[Session, State], Any]:
     return ask
 
 
-QUESTIONS = (listed, fetched, found(None), found(1.0))
+def filtered(session: Session, state: State) -> Any:
+    condition = parse({"$and": [{"seed": {"$lte": 2}}, {"place": {"$gte": 5, "$lt": 50}}]}, (), 9)
+    hits = search(session, state, Query(ASKED, 10, condition))
+    return hits.distances.tolist(), hits.named(session, 0, len(hits))
+
+
+QUESTIONS = (listed, fetched, found(None), found(1.0), filtered)
 
 
 def answers(store: Store, state: State) -> list[Any]:
@@ -104,7 +113,8 @@ def answers(store: Store, state: State) -> list[Any]:
     told: list[Any] = []
     for ask in QUESTIONS:
         try:
-            told.append(ask(Session(steady, Blocks(1 << 24)), state))
+            with patch.object(matching, "_remembered", matching._Remembered()):
+                told.append(ask(Session(steady, Blocks(1 << 24)), state))
         except ObjectCorrupt as error:
             told.append(error)
     return told
@@ -156,10 +166,11 @@ def flipped(body: bytes, random: Random) -> list[bytes]:
 @pytest.mark.parametrize(
     ("name", "needed_by"),
     [
-        ("codes.lance/data/rows.lance", (False, False, True, False)),
-        ("vectors.lance/data/rows.lance", (True, True, True, True)),
-        ("rows.parquet", (True, True, True, True)),
-        ("keys", (True, True, False, True)),
+        ("codes.lance/data/rows.lance", (False, False, True, False, True)),
+        ("vectors.lance/data/rows.lance", (True, True, True, True, True)),
+        ("rows.parquet", (True, True, True, True, True)),
+        ("keys", (True, True, False, True, False)),
+        ("filters", (False, False, False, False, True)),
     ],
 )
 def test_flipped_bytes_of_what_is_read_in_ranges(
@@ -189,7 +200,7 @@ def test_every_byte_of_directories_and_masks_counts(healthy: Objects, state: Sta
 
 
 def test_cut_files(healthy: Objects, state: State, right: list[Any]) -> None:
-    for name in ("codes.lance/data/rows.lance", "vectors.lance/data/rows.lance", "rows.parquet", "keys"):
+    for name in FILES:
         [key] = files(healthy, f"/{name}")
         body = body_of(healthy, key)
         for length in (0, 1, len(body) // 8):
@@ -199,7 +210,7 @@ def test_cut_files(healthy: Objects, state: State, right: list[Any]) -> None:
 
 
 def test_files_of_two_segments_swapped(healthy: Objects, state: State, right: list[Any]) -> None:
-    for name in ("codes.lance/data/rows.lance", "vectors.lance/data/rows.lance", "rows.parquet", "keys"):
+    for name in FILES:
         one, two = [key for key in healthy.all_keys("data/") if key.endswith(f"/{name}")]
         assert CORRUPT in outcomes(healthy, state, right, one, body_of(healthy, two))
         assert CORRUPT in outcomes(healthy, state, right, two, body_of(healthy, one))
@@ -213,9 +224,7 @@ def test_what_only_other_programs_read_is_not_missed(healthy: Objects, state: St
     assert answers(MemoryStore(damaged), state) == right
 
 
-@pytest.mark.parametrize(
-    "name", ["codes.lance/data/rows.lance", "vectors.lance/data/rows.lance", "rows.parquet", "keys"]
-)
+@pytest.mark.parametrize("name", FILES)
 def test_verification_names_the_file(healthy: Objects, name: str) -> None:
     [key] = files(healthy, f"/{name}")
     body, damaged = body_of(healthy, key), healthy.copy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from neve.compaction.build import Means
 from neve.compaction.compact import compact
 from neve.compaction.verify import verify
 from neve.errors import BucketNotFound, IndexNotFound
+from neve.filters.parse import parse
 from neve.index.database import Database
 from neve.index.entry import Write
 from neve.index.state import State
@@ -27,7 +28,8 @@ from neve.vectors.metric import Metric
 from tests.format.write_fixture import write_fixture
 from tests.reading import everything, nearest, session
 
-VERSIONS = ("v1",)
+VERSIONS = ("v1", "v1-filters")
+"""The first stores of version 1, and the first with filter indexes."""
 NAMES = ("again", "books", "shapes", "stones")
 
 
@@ -97,6 +99,32 @@ def test_the_fixture_has_all_kinds_of_compacted_segments(database: Database) -> 
     assert len(flat.deleted)
     assert len(state.tail) == 2
     assert state.live_rows > len(everything(database, state)), "some compacted rows are hidden by recent ones"
+
+
+def test_the_later_fixture_has_filter_indexes(database: Database, written: Path) -> None:
+    filters = [compacted.directory.filters for compacted in database.index("library", "stones").read().compacted]
+    assert [index is not None for index in filters] == [written.name == "v1-filters"] * 3
+    if written.name == "v1-filters":
+        assert [0 if index is None else len(index) > 0 for index in filters] == [1, 1, 0], "one has no metadata at all"
+
+
+@pytest.mark.parametrize(
+    ("document", "passes"),
+    [
+        ({"number": {"$gte": 295}}, lambda row: row.get("number", 0) >= 295),
+        ({"$and": [{"even": True}, {"version": {"$in": [1, 4]}}]}, lambda row: row.get("even") and row["version"] != 2),
+        ({"shelf": "雪"}, lambda row: "雪" in row.get("shelf", ())),
+        ({"shelf": {"$exists": False}}, lambda row: "shelf" not in row),
+        ({"shelf": {"$startsWith": "a/b" * 20}}, lambda _: False),
+        ({"version": {"$ne": 2}}, lambda row: row.get("version") != 2),
+    ],
+)
+def test_filters_find_what_they_should(
+    database: Database, expected: Mapping[str, Any], document: object, passes: Callable[[Mapping[str, Any]], bool]
+) -> None:
+    state, rows = database.index("library", "stones").read(), expected["indexes"]["stones"]["rows"]
+    hits = nearest(database, state, Query(np.ones(8, np.float32), 1000, parse(document, (), 9)))
+    assert sorted(key for key, _, _ in hits) == sorted(key for key, (_, metadata) in rows.items() if passes(metadata))
 
 
 def test_the_fixture_exercises_the_format(database: Database) -> None:

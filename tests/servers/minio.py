@@ -10,14 +10,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import astuple
 from pathlib import Path
-from tempfile import NamedTemporaryFile, TemporaryDirectory
+from tempfile import TemporaryDirectory
 
-import orjson
-from minio import MinioAdmin
-from minio.credentials import StaticProvider
-from minio.error import MinioAdminException, S3Error
-from urllib3.exceptions import HTTPError
+from infra.local.bootstrap import prepared
 
 from tests.servers.object_store import REGION, Credentials, ObjectStore
 from tests.servers.process import ServerProcess, free_port
@@ -27,13 +24,15 @@ BUCKET = "neve"
 
 
 @contextmanager
-def minio(command: list[str], port: int, user: Credentials, bucket: str = BUCKET) -> Iterator[ObjectStore]:
-    """Run `command`, a MinIO that listens on `port`, while the context lasts; `user` may use `bucket` and no more."""
+def minio(
+    command: list[str], port: int, user: Credentials, bucket: str = BUCKET, *, own_group: bool = False
+) -> Iterator[ObjectStore]:
+    """Run `command`, a MinIO that listens on `port`, while the context lasts; `user` may do what neve does, no more."""
     root = Credentials.random()
     secrets = {"MINIO_ROOT_USER": root.access_key, "MINIO_ROOT_PASSWORD": root.secret_key, "MINIO_BROWSER": "off"}
     store = ObjectStore(f"127.0.0.1:{port}", bucket, user)
-    with ServerProcess(command, secrets) as process:
-        process.until(lambda: _prepared(store, root))
+    with ServerProcess(command, secrets, own_group=own_group) as process:
+        process.until(lambda: prepared(store.address, astuple(root), astuple(user), bucket))
         yield store
 
 
@@ -59,28 +58,6 @@ def command(data: Path, port: int) -> list[str]:
         return binary_command(go_binary("minio"), data, port)
     except Unavailable as error:
         raise Unavailable("no minio on PATH, no running Docker, and no Go to build MinIO") from error
-
-
-def _prepared(store: ObjectStore, root: Credentials) -> bool | None:
-    """True once the server has bucket, user and policy; None while it does not answer yet."""
-    admin = MinioAdmin(
-        endpoint=store.address, credentials=StaticProvider(root.access_key, root.secret_key), secure=False
-    )
-    owner = ObjectStore(store.address, store.bucket, root).client()
-    resources = [f"arn:aws:s3:::{store.bucket}", f"arn:aws:s3:::{store.bucket}/*"]
-    statement = {"Effect": "Allow", "Action": ["s3:*"], "Resource": resources}
-    try:
-        if not owner.bucket_exists(store.bucket):
-            owner.make_bucket(store.bucket)
-        admin.user_add(store.user.access_key, store.user.secret_key)
-        with NamedTemporaryFile() as policy:
-            policy.write(orjson.dumps({"Version": "2012-10-17", "Statement": [statement]}))
-            policy.flush()
-            admin.policy_add("neve", policy.name)
-        admin.policy_set("neve", store.user.access_key)
-    except (HTTPError, S3Error, MinioAdminException):
-        return None
-    return True
 
 
 def main() -> None:

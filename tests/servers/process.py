@@ -22,9 +22,14 @@ def free_port() -> int:
 
 
 class ServerProcess:
-    """One running program with its output kept; leaving the context ends it."""
+    """One running program with its output kept; leaving the context ends it.
 
-    def __init__(self, command: Sequence[str | Path], environment: Mapping[str, str]) -> None:
+    With `own_group` a Ctrl-C at the terminal is not its concern, but that of who started it.
+    """
+
+    def __init__(
+        self, command: Sequence[str | Path], environment: Mapping[str, str], *, own_group: bool = False
+    ) -> None:
         self._output = TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
             command,
@@ -32,6 +37,7 @@ class ServerProcess:
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=subprocess.STDOUT,
+            process_group=0 if own_group else None,
         )
 
     @property
@@ -52,6 +58,10 @@ class ServerProcess:
                 raise RuntimeError(f"{self._process.args} ended with {self._process.returncode}:\n{self.output()}")
             time.sleep(0.02)
         raise RuntimeError(f"{self._process.args} is not ready after {timeout_s:g} s:\n{self.output()}")
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
 
     def wait(self, timeout_s: float | None = None) -> int:
         """Exit status, once the process has ended by itself; raises TimeoutExpired."""

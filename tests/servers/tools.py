@@ -45,7 +45,7 @@ def go_binary(name: str) -> Path:
             _run([go, "install", pin(name)], f"building {name} {version}", GOBIN=scratch)
             (Path(scratch) / name).replace(target)
 
-    return _made(f"bin/{name}-{version}", build)
+    return made(f"bin/{name}-{version}", build)
 
 
 def oldest_boto3() -> Path:
@@ -58,7 +58,7 @@ def oldest_boto3() -> Path:
         python = target / "bin" / "python"
         _run([uv, "pip", "install", "--quiet", "--python", python, f"boto3=={version}"], "")
 
-    return _made(f"boto3-{version}", build) / "bin" / "python"
+    return made(f"boto3-{version}", build) / "bin" / "python"
 
 
 def node_modules() -> Path:
@@ -73,7 +73,7 @@ def node_modules() -> Path:
             shutil.copy(NODE_PACKAGE / name, target)
         _run([npm, "ci", "--silent", "--no-audit", "--no-fund"], "installing the Node.js SDK", cwd=target)
 
-    return _made(f"node-{lock}", build) / "node_modules"
+    return made(f"node-{lock}", build) / "node_modules"
 
 
 def cache() -> Path:
@@ -81,12 +81,12 @@ def cache() -> Path:
     return Path(os.environ.get("NEVE_CACHE") or home / "neve")
 
 
-def _made(name: str, build: Callable[[Path], None]) -> Path:
+def made(name: str, build: Callable[[Path], None]) -> Path:
     """Path of `name` in the cache, built when it is not there whole; one process builds, others wait for it."""
     target = cache() / name
     complete = target.with_name(f".{target.name}.complete")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(target.with_name(f".{target.name}.lock")):
+    with locked(target.with_name(f".{target.name}.lock")):
         if not (complete.exists() and target.exists()):
             build(target)
             complete.touch()
@@ -94,7 +94,8 @@ def _made(name: str, build: Callable[[Path], None]) -> Path:
 
 
 @contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file; other processes wait."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

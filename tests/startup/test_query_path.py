@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import neve
+from tests.servers.function import url_event
 from tests.servers.tools import ROOT, Unavailable, program
 
 ASK = Path(__file__).with_name("ask.py")
@@ -28,6 +30,8 @@ BATCH_MODULES = {
     "rich",
     "dask",
     "minio",
+    "prometheus_client",
+    "opentelemetry",
 }
 NEAREST_ODD = [
     {"key": "3", "distance": 0.0, "metadata": {"odd": True}},
@@ -92,3 +96,56 @@ def test_the_query_path_leaves_batch_libraries_alone(store: str, index: str, tmp
     assert told["answer"]["vectors"] == NEAREST_ODD
     assert BATCH_MODULES & set(told["modules"]) == set()
     assert set(told["installed"]) >= {"boto3", "uvicorn", "rich"}, "they are there to be imported by mistake"
+
+
+LATE = """
+import json, sys
+import neve.wire.function
+before = sorted(name.partition(".")[0] for name in sys.modules)
+from api import handler
+answer = handler(json.loads(sys.argv[1]), None)
+print(json.dumps({"before": before, "status": answer["statusCode"], "modules": sorted(sys.modules)}))
+"""
+LAYERS = ("neve.cli", "neve.compaction", "neve.inprocess", "neve.testing", "neve.transfer", "neve.wire.server")
+"""Which a function that answers queries does without."""
+PACKAGES = {"neve", "numkong", "numpy", "obstore", "orjson", "pyroaring"}
+
+
+def test_a_function_asks_its_store_before_it_imports_what_takes_long(store: str) -> None:
+    told = json.loads(run_function(store))
+    assert {"obstore"} <= set(told["before"])
+    assert {"numpy", "numkong", "tomllib"} & set(told["before"]) == set()
+
+
+def test_a_function_imports_no_more_than_it_needs(store: str) -> None:
+    told = json.loads(run_function(store))
+    assert told["status"] == 200
+    assert [name for name in told["modules"] if name.startswith(LAYERS)] == []
+    tops = {name.partition(".")[0] for name in told["modules"]} - set(sys.stdlib_module_names)
+    brought = {
+        "cython_runtime",
+        "typing_extensions",
+        "opentelemetry",
+    }  # by pyroaring, by obstore, where it is installed
+    assert {name for name in tops if not name.startswith("_")} - PACKAGES - brought == {"api"}
+
+
+def run_function(store: str) -> str:
+    """What LATE tells, run beside the handlers with the environment of the tests."""
+    where = {**os.environ, "NEVE_STORE": store, "PYTHONPATH": str(ROOT / "lambda")}
+    asked = {"vectorBucketName": BUCKET, "indexName": INDEXES[1], "queryVector": {"float32": [3.0, 0.0]}, "topK": 1}
+    command = [sys.executable, "-c", LATE, json.dumps(url_event("QueryVectors", asked))]
+    done = subprocess.run(command, env=where, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_classes_of_the_query_path_are_made_late() -> None:
+    """By neve.dataclass: the standard library's take half a millisecond each, whether they are used or not."""
+    layers = ("api", "filters", "index", "query", "segments", "store", "vectors", "wire")
+    files = [path for layer in layers for path in (ROOT / "engine" / "neve" / layer).rglob("*.py")]
+    assert len(files) > 80
+    eager = [
+        path.name for path in files if re.search(r"^from dataclasses import .*\bdataclass\b", path.read_text(), re.M)
+    ]
+    assert eager == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,10 +69,11 @@ class World:
     def manifest(self) -> Manifest:
         return self.state.base
 
-    def put(self, *keys: str) -> None:
+    def put(self, *keys: str, metadata: Sequence[bytes] = ()) -> None:
+        """Rows with the metadata given, JSON objects, else with the number of this version."""
         self.versions += 1
         vectors = np.random.default_rng(self.versions).normal(size=(len(keys), DIMENSION)).astype(np.float32)
-        metadata = [b'{"version":%d}' % self.versions for _ in keys]
+        metadata = metadata or [b'{"version":%d}' % self.versions for _ in keys]
         self.index.write(lambda _: Write(Puts(keys, vectors, metadata)))
         self.rows |= {key: (v.tobytes(), m) for key, v, m in zip(keys, vectors, metadata, strict=True)}
 

@@ -41,6 +41,7 @@ class SmallSource:
     block_rows: int = 100
     kept: int = 3
     keys: list[bytes] = field(default_factory=list)
+    non_filterable: tuple[str, ...] = ("metadata",)
 
     def __post_init__(self) -> None:
         self.keys = self.keys or keys_of(self.rows)

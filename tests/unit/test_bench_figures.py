@@ -6,9 +6,10 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from scripts.benchmarks import tiers
 from scripts.benchmarks.__main__ import read
 from scripts.benchmarks.figure import Figure, Param, Target
-from scripts.benchmarks.plots import Line, curves, draw, grown
+from scripts.benchmarks.plots import Line, by_tier, curves, draw, grown
 from scripts.benchmarks.ratios import ratios
 from scripts.benchmarks.sides import BUILD, COLD, MEGABYTES, RECALL, REQUESTS, WARM
 
@@ -62,6 +63,16 @@ def sweep(engine: str, setting: str, recall: float, megabytes: float) -> list[Fi
         Figure("peers", RECALL, recall, "", params, engine),
         Figure("peers", MEGABYTES, megabytes, "MB", params, engine),
     ]
+
+
+def test_tiers_are_shown_from_the_slowest(tmp_path: Path) -> None:
+    figures = [
+        Figure(tiers.SUITE, f"{tiers.LATENCY} {which}", value, "ms", {**PROSE, "tier": tier, "k": 10})
+        for tier, values in {tiers.IN_MEMORY: (70.0, 80.0), tiers.COLD: (200.0, 400.0)}.items()
+        for which, value in zip(("p50", "p99"), values, strict=True)
+    ]
+    assert by_tier(figures) == [(tiers.COLD, 200.0, 400.0), (tiers.IN_MEMORY, 70.0, 80.0)]
+    assert [path.name for path in draw(figures, tmp_path)] == ["tiers.png", "tiers.svg"]
 
 
 def test_pictures_are_drawn_of_what_was_measured(tmp_path: Path) -> None:

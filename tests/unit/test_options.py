@@ -16,8 +16,9 @@ def test_nothing_asked_is_the_default() -> None:
 
 def test_each_option_has_its_text() -> None:
     asked = {"consistency": " Bounded; seconds=2.5", "recall": "0.75", "explain": " TRUE "}
-    assert set(asked) == set(OPTIONS)
-    assert call_options(asked) == CallOptions(None, Consistency(2.5), 0.75, True)
+    more = {"filter": '{"a": "\\u00e9"}', "prefix": "a%2F", "distance": "1e-3"}
+    assert {*asked, *more} == set(OPTIONS)
+    assert call_options(asked | more) == CallOptions(None, Consistency(2.5), 0.75, True, {"a": "é"}, "a/", 0.001)
 
 
 @pytest.mark.parametrize(

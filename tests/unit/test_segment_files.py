@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from neve.segments.keyblocks import KeyBlock, match_rows
 from neve.segments.layout import KEY_ENTRY, LOCATION, code_row, split_record
 from neve.segments.rows import Keys, hash_key
 from neve.segments.stream import Fetch, RowBlock, key_blocks, row_blocks, row_entries, verify_segment
+from neve.segments.term_writer import Posting, TermRows
 from neve.segments.writer import write_segment
 from neve.store.blocks import Block
 from neve.store.envelope import seal, unseal
@@ -36,7 +37,7 @@ SOURCES = {
 }
 
 
-OBJECTS = ("codes.lance/data/rows.lance", "vectors.lance/data/rows.lance", "rows.parquet", "keys")
+OBJECTS = ("codes.lance/data/rows.lance", "vectors.lance/data/rows.lance", "rows.parquet", "keys", "filters")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -140,19 +141,13 @@ class TestWhatTheDirectoryLeadsTo:
         assert moved.vector_block(3, 7).key == "data/u/segments/s1/vectors.lance/data/rows.lance"
         assert moved.record_block(5, 6, 7) == Block("data/u/segments/s1/rows.parquet", 5, 11, 7)
 
-    def test_size_is_that_of_the_four_objects(self, tmp_path: Path) -> None:
+    def test_size_is_that_of_all_objects(self, tmp_path: Path) -> None:
         directory, folder = write(SmallSource(500, 5), tmp_path)
         assert directory.size_bytes == sum((folder / name).stat().st_size for name in OBJECTS)
 
     def test_the_same_source_gives_the_same_bytes(self, tmp_path: Path) -> None:
         first, second = (write(SmallSource(700, 9), tmp_path / name)[1] for name in ("a", "b"))
-        for name in (
-            "directory",
-            "keys",
-            "rows.parquet",
-            "codes.lance/data/rows.lance",
-            "vectors.lance/data/rows.lance",
-        ):
+        for name in ("directory", *OBJECTS):
             assert (first / name).read_bytes() == (second / name).read_bytes(), name
         assert [path.name for path in first.parent.iterdir()] == ["s1"]
 
@@ -195,13 +190,11 @@ class TestStream:
 
 
 class TestDamage:
-    @pytest.mark.parametrize(
-        "name", ["codes.lance/data/rows.lance", "vectors.lance/data/rows.lance", "rows.parquet", "keys"]
-    )
+    @pytest.mark.parametrize("name", OBJECTS)
     def test_every_flipped_byte_of_a_checked_range_is_noticed(self, stored: Stored, name: str) -> None:
         ranges = [
             (block.start, block.stop)
-            for blocks in (self.lists(stored), self.key_blocks(stored), self.rows(stored))
+            for blocks in (self.lists(stored), self.key_blocks(stored), self.rows(stored), self.filters(stored))
             for block in blocks
             if block.key == name and block.stop > block.start
         ]
@@ -222,6 +215,11 @@ class TestDamage:
         return [stored.directory.key_block(number) for number in range(stored.directory.key_blocks)]
 
     @staticmethod
+    def filters(stored: Stored) -> list[Block]:
+        assert stored.directory.filters is not None
+        return stored.directory.filter_blocks(range(len(stored.directory.filters)))
+
+    @staticmethod
     def rows(stored: Stored) -> list[Block]:
         entries = row_entries(stored.directory, stored.fetch)
         records = [
@@ -230,9 +228,7 @@ class TestDamage:
         ]
         return records + [stored.directory.vector_block(row, 0) for row in range(len(entries))]
 
-    @pytest.mark.parametrize(
-        "name", ["codes.lance/data/rows.lance", "vectors.lance/data/rows.lance", "rows.parquet", "keys"]
-    )
+    @pytest.mark.parametrize("name", OBJECTS)
     def test_a_file_that_ends_early_is_noticed(self, stored: Stored, name: str) -> None:
         def short(key: str, start: int, stop: int) -> bytes:
             return stored.fetch(key, start, stop)[: -1 if key == name else None]
@@ -256,6 +252,15 @@ class TestDamage:
                 *replace_block(stored, lambda entries: with_field(entries, field, int(entries[field][0]) ^ 1))
             )
 
+    def test_a_filter_index_of_other_records_is_noticed(self, stored: Stored, tmp_path: Path) -> None:
+        terms = TermRows(tmp_path / "right", stored.source.non_filterable)
+        verify_segment(stored.directory, stored.fetch, terms=terms)
+        assert terms.rows == 800
+        with pytest.raises(ObjectCorrupt, match=r"filters has other terms than the records: b'metadata"):
+            verify_segment(stored.directory, stored.fetch, terms=TermRows(tmp_path / "more", ()))
+        with pytest.raises(ObjectCorrupt, match=r"filters has other terms than the records: b'a"):
+            verify_segment(stored.directory, stored.fetch, terms=TermRows(tmp_path / "fewer", ("metadata", "a")))
+
     def test_a_byte_that_changes_while_the_segment_is_written_is_noticed(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -270,6 +275,16 @@ class TestDamage:
 
         monkeypatch.setattr(writer, "_write_keys", damaging)
         with pytest.raises(ObjectCorrupt, match="vectors"):
+            write(SmallSource(300, 4), tmp_path)
+
+    def test_terms_that_are_written_wrong_are_noticed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        written = writer.write_terms
+
+        def without_one(path: Path, postings: Iterable[Posting], rows: int) -> object:
+            return written(path, [*postings][:-1], rows)
+
+        monkeypatch.setattr(writer, "write_terms", without_one)
+        with pytest.raises(ObjectCorrupt, match="filters has other terms than the records"):
             write(SmallSource(300, 4), tmp_path)
 
 
@@ -375,6 +390,8 @@ class TestDirectoryBytes:
             ("codes", "codes.lance"),
             ("records", "/etc/passwd"),
             ("keys", ""),
+            ("filters", ""),
+            ("filters", 7),
             ("beta", "steep"),
             ("beta", None),
             ("beta", -1.0),

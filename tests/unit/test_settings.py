@@ -28,6 +28,8 @@ disk = "/var/cache/neve"
 disk_size = 1073741824
 compact = false
 access_log = true
+log = "json"
+metrics = "[::1]:9464"
 [[keys]]
 id = "AKIDEXAMPLE"
 secret = "{SECRET}"
@@ -66,6 +68,8 @@ def test_defaults() -> None:
         disk_size=10 << 30,
         compact=True,
         access_log=False,
+        log="text",
+        metrics="",
         keys=(),
     )
 
@@ -91,6 +95,8 @@ def test_every_key_of_a_file(write) -> None:
         disk_size=1 << 30,
         compact=False,
         access_log=True,
+        log="json",
+        metrics="[::1]:9464",
         keys=(AccessKey("AKIDEXAMPLE", SECRET, "tester"), AccessKey("AKIDOTHER", "other")),
     )
 
@@ -116,6 +122,14 @@ def test_everything_may_come_from_the_environment() -> None:
     assert merged.access_log is True
     assert (merged.memory, merged.compact) == (3 << 29, False)
     assert merged.keys == (AccessKey("AKIDEXAMPLE", SECRET, "tester"), AccessKey("AKIDOTHER", "other"))
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("127.0.0.1:0", ("127.0.0.1", 0)), ("[::1]:9464", ("::1", 9464)), ("metrics.local:1", ("metrics.local", 1))],
+)
+def test_the_address_of_metrics(text: str, address: tuple[str, int]) -> None:
+    assert load(None, {"NEVE_METRICS": text}, {"store": "memory://"}).metrics_address == address
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o620])
@@ -144,6 +158,11 @@ def test_a_file_without_secrets_may_be_read_by_all(write) -> None:
         ('store = "memory://"\nworkers = 2', "store in memory"),
         ('store = "memory://"\nregion = "EU"', "region must be"),
         ('store = "memory://"\naccount = "1"', "account must be twelve digits"),
+        ('store = "memory://"\nlog = "xml"', "log must be one of text, json, not 'xml'"),
+        ('store = "memory://"\nlog = true', "log in .* must be a string"),
+        ('store = "memory://"\nmetrics = "9464"', "metrics must be ADDRESS:PORT, such as 127.0.0.1:9464, not '9464'"),
+        ('store = "memory://"\nmetrics = "::1:9464"', "metrics must be ADDRESS:PORT"),
+        ('store = "memory://"\nmetrics = "localhost:65536"', "metrics must be ADDRESS:PORT with a port up to 65535"),
         ('store = "memory://"\nlimits = "none"', "limits must be one of aws, wide"),
         ('store = "memory://"\ntls_key = "k"', "given together"),
         ('store = "memory://"\nmemory = "much"', "memory in .* must be a size such as 512MiB or 2GiB, not 'much'"),

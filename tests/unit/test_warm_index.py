@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from neve.filters.parse import parse
 from neve.index.state import State
 from neve.query.fetch import fetch
 from neve.query.search import Query, search
@@ -20,7 +21,7 @@ from neve.store.tiers import Tiers
 from tests.unit.api_calls import Calls
 from tests.unit.compacted_index import ADDRESS, DIMENSION, cold, compacted_calls, rows_of, state_of
 
-NAMES = ["codes", "keys", "vectors", "records"]
+NAMES = ["codes", "keys", "filters", "vectors", "records"]
 
 
 @pytest.fixture(scope="module")
@@ -38,18 +39,20 @@ def parts_of(session: Session, state: State) -> list[WarmedPart]:
 
 def test_a_warm_index_is_asked_without_a_request(calls: Calls) -> None:
     state, blocks = state_of(calls), Blocks(1 << 30)
-    codes, keys, vectors, records = parts_of(cold(calls, blocks), state)
+    parts = codes, keys, filters, vectors, records = parts_of(cold(calls, blocks), state)
     live = sum(compacted.info.live for compacted in state.compacted)
     assert (vectors.blocks, vectors.size_bytes) == (live, 4 * DIMENSION * live)
     assert records.blocks == live
     assert codes.blocks == sum(compacted.directory.lists for compacted in state.compacted)
     assert keys.blocks == sum(compacted.directory.key_blocks for compacted in state.compacted)
-    assert sum(part.memory_bytes for part in (codes, keys, vectors, records)) > 0
-    assert sum(part.left_bytes + part.disk_bytes for part in (codes, keys, vectors, records)) == 0
+    assert filters.size_bytes == sum(int(compacted.directory.filters.starts[-1]) for compacted in state.compacted)
+    assert sum(part.memory_bytes for part in parts) > 0
+    assert sum(part.left_bytes + part.disk_bytes for part in parts) == 0
     rows = list(rows_of(calls))
     with bill() as billed:
         for query in np.random.default_rng(1).standard_normal((10, DIMENSION)).astype(np.float32):
             search(cold(calls, blocks), state, Query(query, 20))
+            search(cold(calls, blocks), state, Query(query, 20, parse({"version": {"$lte": 1}}, (), 9)))
         assert len(fetch(cold(calls, blocks), state, rows)) == len(rows)
     assert billed.requests == 0
 
@@ -67,7 +70,7 @@ def test_a_small_memory_holds_what_comes_first_and_no_more(calls: Calls) -> None
     whole = Blocks(1 << 30)
     warm(cold(calls, whole), state)
     blocks = Blocks(whole.memory_bytes // 3)
-    codes, _, vectors, records = parts_of(cold(calls, blocks), state)
+    codes, _, _, vectors, records = parts_of(cold(calls, blocks), state)
     assert codes.memory_bytes == codes.size_bytes
     assert 0 < vectors.memory_bytes < vectors.size_bytes
     assert records.memory_bytes == 0
@@ -96,12 +99,12 @@ def test_a_disk_serves_the_next_process(calls: Calls, tmp_path: Path) -> None:
 def test_a_small_disk_holds_what_comes_first(calls: Calls, tmp_path: Path) -> None:
     state, runtime = state_of(calls), SystemRuntime()
     sizes = [part.size_bytes for part in parts_of(cold(calls), state)]
-    room = sizes[0] + sizes[1] + sizes[2] // 2
+    room = sum(sizes[:3]) + sizes[3] // 2
     blocks = Tiers(0, str(tmp_path), int(room / 0.9)).open(runtime)
-    codes, keys, vectors, records = parts_of(cold(calls, blocks), state)
-    assert (codes.left_bytes, keys.left_bytes) == (0, 0)
+    parts = codes, keys, filters, vectors, _ = parts_of(cold(calls, blocks), state)
+    assert (codes.left_bytes, keys.left_bytes, filters.left_bytes) == (0, 0, 0)
     assert 0 < vectors.disk_bytes < vectors.size_bytes
-    assert sum(part.disk_bytes for part in (codes, keys, vectors, records)) <= room
+    assert sum(part.disk_bytes for part in parts) <= room
     blocks.close()
     runtime.close()
 

@@ -12,6 +12,7 @@ import pytest
 
 from neve.api.options import CallOptions
 from neve.api.results import Nothing, Result
+from neve.query.explain import Explain
 from neve.wire import asgi
 from neve.wire.asgi import Adapter
 from neve.wire.assembly import Assembly
@@ -42,6 +43,11 @@ class Client:
 
     async def send(self, scope: Message, *messages: Message, endless: bool = False) -> tuple[int, Message, Message]:
         """Status, headers and document of the answer; after `messages` the client says nothing, or goes on for ever."""
+        status, headers, body = await self.fetch(scope, *messages, endless=endless)
+        return status, headers, json.loads(body)
+
+    async def fetch(self, scope: Message, *messages: Message, endless: bool = False) -> tuple[int, Message, bytes]:
+        """As `send`, the body as it is."""
         waiting, sent = list(messages), []
 
         async def receive() -> Message:
@@ -58,7 +64,7 @@ class Client:
         start, body = sent
         headers = {name.decode(): value.decode() for name, value in start["headers"]}
         assert headers["content-length"] == str(len(body["body"]))
-        return start["status"], headers, json.loads(body["body"])
+        return start["status"], headers, body["body"]
 
 
 def running(adapter: Adapter, test: Callable[[Client], Awaitable[None]]) -> list[Message]:
@@ -203,7 +209,9 @@ class Gate(FakeService):
         super().__init__()
         self.open = threading.Event()
 
-    def call(self, operation: str, members: Mapping[str, object], options: CallOptions) -> Result:
+    def call(
+        self, operation: str, members: Mapping[str, object], options: CallOptions, explain: Explain | None = None
+    ) -> Result:
         self.open.wait(20)
         return Nothing()
 
@@ -215,8 +223,8 @@ def test_more_than_fits_is_shed_and_health_still_answered() -> None:
         under_way = [asyncio.create_task(client.send(request_scope(), chunk(b"{}"))) for _ in range(5)]
         await asyncio.sleep(0.05)
         status, headers, document = await client.send(request_scope(), chunk(b"{}"))
-        assert (status, headers["x-amzn-errortype"]) == (503, "ServiceUnavailableException")
-        assert document == {"message": "Currently unable to handle the request"}
+        assert (status, headers["x-amzn-errortype"]) == (429, "TooManyRequestsException")
+        assert document == {"message": "Rate exceeded"}
         assert "connection" not in headers
         assert (await client.send(request_scope("/healthz", method="GET"), chunk(b"")))[0] == 200
         gate.open.set()
@@ -224,6 +232,37 @@ def test_more_than_fits_is_shed_and_health_still_answered() -> None:
         assert (await client.send(request_scope(), chunk(b"{}")))[0] == 200
 
     running(adapter(gate, threads=2, waiting_max=3), test)
+
+
+def test_few_large_bodies_are_worked_on_at_once() -> None:
+    """Since each may take many times its size in memory; small ones go on beside them."""
+
+    class Service(Gate):
+        working = 0
+
+        def call(
+            self, operation: str, members: Mapping[str, object], options: CallOptions, explain: Explain | None = None
+        ) -> Result:
+            if not members:
+                return Nothing()
+            self.working += 1
+            return super().call(operation, members, options)
+
+    service = Service()
+    large = json.dumps({"large": "x" * asgi.LARGE_BYTES}).encode()
+
+    async def test(client: Client) -> None:
+        count = asgi.LARGE_AT_ONCE + 3
+        under_way = [asyncio.create_task(client.send(request_scope(), chunk(large))) for _ in range(count)]
+        while service.working < asgi.LARGE_AT_ONCE:
+            await asyncio.sleep(0.01)
+        assert (await client.send(request_scope(), chunk(b"{}")))[0] == 200
+        assert service.working == asgi.LARGE_AT_ONCE
+        service.open.set()
+        assert [status for status, _, _ in await asyncio.gather(*under_way)] == [200] * count
+        assert service.working == count
+
+    running(adapter(service), test)
 
 
 def test_bodies_held_at_once_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +274,7 @@ def test_bodies_held_at_once_are_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
         under_way = [asyncio.create_task(client.send(request_scope(), chunk(large))) for _ in range(2)]
         await asyncio.sleep(0.05)
         status, headers, _ = await client.send(request_scope("/", (b"content-length", b"2")), chunk(b"{}"))
-        assert (status, headers["x-amzn-errortype"]) == (503, "ServiceUnavailableException")
+        assert (status, headers["x-amzn-errortype"]) == (429, "TooManyRequestsException")
         gate.open.set()
         assert [status for status, _, _ in await asyncio.gather(*under_way)] == [200] * 2
         assert (await client.send(request_scope(), chunk(b"{}")))[0] == 200

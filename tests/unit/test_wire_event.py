@@ -1,4 +1,4 @@
-"""Function-URL events: stored ones, signed by botocore at a fixed time, and the function itself."""
+"""Events of function URLs and API Gateway: stored ones, signed at a fixed time, and the function itself."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from neve.wire.application import Application
 from neve.wire.event import handle, request_of
 from neve.wire.message import Request
 from neve.wire.sigv4 import Verifier, sign
+from tests.golden import record_events
 from tests.golden.record import DOMAIN, FILE, KEY, NOW_S, event_of
 from tests.unit.wire_service import FakeService, application
 
 Event = dict[str, Any]
 EXCHANGES: list[Event] = json.loads(FILE.read_text())
+KINDS: dict[str, Event] = json.loads(record_events.FILE.read_text())
 ROOT = Path(__file__).parents[2]
 
 
@@ -79,35 +81,92 @@ def test_a_path_that_the_url_has_decoded_still_verifies() -> None:
     assert handle(application(FakeService(), keys=(KEY,)), decoded)["statusCode"] == 200
 
 
-@pytest.mark.parametrize(
-    "event",
-    [
-        {},
-        {"Records": []},
-        {**EXCHANGES[0]["event"], "version": "1.0"},
-        {**EXCHANGES[0]["event"], "headers": None},
-        {**EXCHANGES[0]["event"], "requestContext": {}},
-        {**EXCHANGES[0]["event"], "body": "%", "isBase64Encoded": True},
-        {**EXCHANGES[0]["event"], "body": 1},
-    ],
+ASKED = ("GetIndex", {"vectorBucketName": "golden", "indexName": "books"})
+UNTAGGED = (
+    "UntagResource",
+    {"resourceArn": "arn:aws:s3vectors:us-east-1:000000000000:bucket/golden", "tagKeys": ["k+", "a b/c"]},
 )
-def test_what_is_no_function_url_event(event: Event) -> None:
-    with pytest.raises(ValueError, match="event"):
-        handle(application(FakeService()), event)
+ON_THE_WIRE = [name for name in KINDS if not name.startswith(("schedule", "S3"))]
 
 
-def with_iam(event: Event) -> Event:
-    iam = {"iam": {"accessKey": "AKIA", "accountId": "111122223333", "userId": "u", "userArn": "arn:aws:iam::1:user/u"}}
-    return {**event, "requestContext": {**event["requestContext"], "authorizer": iam}}
-
-
-def test_without_keys_only_callers_whom_the_url_has_authenticated_are_answered() -> None:
+@pytest.mark.parametrize("kind", ON_THE_WIRE)
+def test_every_kind_of_event_carries_the_request_as_it_was_signed(kind: str) -> None:
     service = FakeService()
-    answer = handle(application(service), EXCHANGES[0]["event"])
+    answer = handle(application(service, keys=(KEY,)), KINDS[kind])
+    assert answer["statusCode"] == 200, answer["body"]
+    assert [(operation, members) for operation, members, _ in service.calls] == [
+        UNTAGGED if kind.endswith("tags") else ASKED
+    ]
+
+
+@pytest.mark.parametrize("kind", [name for name in ON_THE_WIRE if not name.endswith("IAM")])
+def test_without_keys_a_caller_whom_nobody_has_authenticated_is_refused(kind: str) -> None:
+    service = FakeService()
+    answer = handle(application(service), KINDS[kind])
     headers: Any = answer["headers"]
     assert (answer["statusCode"], headers["x-amzn-errortype"]) == (403, "AccessDeniedException")
     assert service.calls == []
-    assert handle(application(service), with_iam(EXCHANGES[0]["event"]))["statusCode"] == 200
+
+
+@pytest.mark.parametrize("kind", ["function URL, IAM", "REST API, IAM"])
+def test_without_keys_a_caller_whom_iam_has_authenticated_is_answered(kind: str) -> None:
+    service = FakeService()
+    assert handle(application(service), KINDS[kind])["statusCode"] == 200
+    assert [operation for operation, *_ in service.calls] == ["GetIndex"]
+
+
+def test_a_header_that_is_given_twice_is_joined() -> None:
+    rest = {**KINDS["REST API"], "headers": {"X-Two": "b"}, "multiValueHeaders": {"X-Two": ["a", "b"]}}
+    assert request_of(rest).headers == {"x-two": "a,b"}
+    assert request_of({**rest, "multiValueHeaders": None}).headers == {"x-two": "b"}
+    assert request_of({**rest, "headers": None, "multiValueHeaders": None}).headers == {}
+
+
+def test_cookies_are_ignored() -> None:
+    assert KINDS["HTTP API"]["cookies"]
+    assert "cookie" not in request_of(KINDS["HTTP API"]).headers
+
+
+URL, REST = KINDS["function URL"], KINDS["REST API"]
+SECRET = "AKIAIOSFODNN7EXAMPLE"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        [],
+        "text",
+        {},
+        KINDS["schedule"],
+        KINDS["S3"],
+        {**URL, "headers": SECRET},
+        {**URL, "headers": {"authorization": 1, SECRET: "x"}},
+        {**URL, "requestContext": {}},
+        {**URL, "requestContext": SECRET},
+        {**URL, "requestContext": {"http": {"path": "/"}}},
+        {**URL, "rawPath": None},
+        {**URL, "rawQueryString": [SECRET]},
+        {**URL, "body": f"%{SECRET}", "isBase64Encoded": True},
+        {**URL, "body": {SECRET: 1}},
+        {**URL, "version": "3.0"},
+        {**REST, "httpMethod": None},
+        {**REST, "multiValueHeaders": {"host": SECRET}},
+        {**REST, "multiValueHeaders": {"host": [1]}},
+        {**REST, "queryStringParameters": {SECRET: 1}},
+        {**REST, "requestContext": {"path": 1}},
+    ],
+)
+def test_what_carries_no_request_is_answered_with_400_and_quoted_nowhere(
+    event: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = FakeService()
+    answer = handle(application(service), event)
+    headers: Any = answer["headers"]
+    assert (answer["statusCode"], headers["x-amzn-errortype"]) == (400, "ValidationException")
+    assert "event" in json.loads(str(answer["body"]))["message"]
+    assert SECRET not in str(answer) + caplog.text
+    assert service.calls == []
 
 
 Handler = Callable[[Mapping[str, object], object], Event]
@@ -140,9 +199,14 @@ def test_the_function_without_keys(function: Callable[[Mapping[str, str]], Handl
     handler = function({})
     event = EXCHANGES[0]["event"]
     assert handler(event, None)["statusCode"] == 403
-    answer = handler(with_iam(event), None)
+    answer = handler(record_events.with_iam(event), None)
     assert (answer["statusCode"], answer["body"]) == (200, '{"vectorBuckets":[]}')
 
 
-def test_the_function_is_short() -> None:
-    assert len((ROOT / "lambda" / "api.py").read_text().splitlines()) <= 30
+@pytest.mark.parametrize("path", sorted((ROOT / "lambda").glob("*.py")), ids=lambda path: path.name)
+def test_functions_are_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 30
+
+
+def test_the_stored_events_are_those_of_the_recorder() -> None:
+    assert record_events.events() == KINDS

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from neve.api.options import CallOptions
 from neve.api.results import Nothing, Result
+from neve.query.explain import Explain
 from neve.runtime import Instant, Signal
 from neve.wire.application import Application
 from neve.wire.message import Request, Response
+from neve.wire.served import Watcher
 from neve.wire.sigv4 import AccessKey, Verifier, sign
 
 NOW_S = 1_800_000_000.0
@@ -52,17 +54,21 @@ class FakeService:
         self.answer = Nothing() if answer is None else answer
         self.calls: list[tuple[str, dict[str, object], CallOptions]] = []
 
-    def call(self, operation: str, members: Mapping[str, object], options: CallOptions) -> Result:
+    def call(
+        self, operation: str, members: Mapping[str, object], options: CallOptions, explain: Explain | None = None
+    ) -> Result:
         self.calls.append((operation, dict(members), options))
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
 
 
-def application(service: FakeService, *, keys: tuple[AccessKey, ...] = ()) -> Application:
+def application(
+    service: FakeService, *, keys: tuple[AccessKey, ...] = (), watchers: Sequence[Watcher] = ()
+) -> Application:
     runtime = StillRuntime()
     verifier = Verifier(keys, lambda: runtime.now().wall_s) if keys else None
-    return Application(service, runtime, verifier, body_bytes_max=BODY_BYTES_MAX)
+    return Application(service, runtime, verifier, body_bytes_max=BODY_BYTES_MAX, watchers=watchers)
 
 
 def post(path: str, body: bytes = b"{}", **headers: str) -> Request:

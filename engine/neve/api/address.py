@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from neve.api.requests import CreateIndex, OfBucket, OfIndex
+from neve.dataclass import dataclass
 from neve.errors import BucketNotFound, IndexNotFound, ResourceNotFound, ValidationFailed
 
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9-]*[a-z0-9]")

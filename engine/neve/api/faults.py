@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from neve import errors
+from neve.dataclass import dataclass
 from neve.errors import FieldError
 
 
@@ -48,6 +47,7 @@ ERRORS: dict[type[Exception], Answer] = {
     errors.KeyUnusable: Answer("KmsNotFoundException", 400, None),
     errors.PageTokenInvalid: Answer("ValidationException", 400, "Invalid page token"),
     errors.LimitExceeded: Answer("ServiceQuotaExceededException", 402, None),
+    errors.ShardLost: Answer("ServiceUnavailableException", 503, _UNAVAILABLE),
     errors.StoreUnavailable: Answer("ServiceUnavailableException", 503, _UNAVAILABLE),
     errors.StoreDenied: Answer("AccessDeniedException", 403, "The server is not permitted to use its object store"),
     errors.StoreError: Answer("InternalServerException", 500, _INTERNAL),

@@ -28,8 +28,9 @@ relies on them. `aws` is the service's own (API notes §3).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from neve.dataclass import dataclass
 
 _KIB = 1024
 _MIB = 1024 * 1024

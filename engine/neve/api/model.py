@@ -62,6 +62,8 @@ _NAMES_PAGE = (
 MEASURED_K_MAX = 1000
 MEASURED_QUERIES_MAX = 2000
 """Of MeasureRecall, which holds the true neighbours of all its queries in memory."""
+PATCHES_MAX = 500
+"""Of PatchMetadata, which reads and writes the rows whole."""
 
 _RETURNS = (Member("returnData", _BOOLEAN), Member("returnMetadata", _BOOLEAN))
 
@@ -74,6 +76,7 @@ def inputs(limits: Limits) -> dict[str, Structure]:
         **_vector_inputs(limits),
         **_tag_inputs(),
         **_extension_inputs(limits),
+        **_selection_inputs(),
     }
 
 
@@ -199,4 +202,27 @@ def _extension_inputs(limits: Limits) -> dict[str, Structure]:
             Member("seed", Integer(0)),
         ),
         "WarmIndex": structure(requests.WarmIndex, *_INDEX),
+    }
+
+
+def _selection_inputs() -> dict[str, Structure]:
+    patch = structure(
+        requests.Patch, Member("key", _VECTOR_KEY, required=True), Member("metadata", Document(), required=True)
+    )
+    return {
+        "CountVectors": structure(
+            requests.CountVectors, *_INDEX, Member("filter", Document()), Member("prefix", _VECTOR_KEY)
+        ),
+        "DeleteVectorsByFilter": structure(
+            requests.DeleteVectorsByFilter,
+            *_INDEX,
+            Member("filter", Document(), required=True),
+            Member("dryRun", _BOOLEAN),
+        ),
+        "PatchMetadata": structure(
+            requests.PatchMetadata,
+            *_INDEX,
+            Member("vectors", ListOf(patch, (1, PATCHES_MAX)), required=True),
+            Member("mode", Text(enum=("merge", "replace"))),
+        ),
     }

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
 from types import MappingProxyType
+from urllib.parse import unquote_to_bytes
 
-from neve.errors import FieldError, ValidationFailed
+from neve.api.document import parse_json
+from neve.dataclass import dataclass
+from neve.errors import FieldError, Malformed, ValidationFailed
 from neve.index.consistency import STRONG, Consistency
 
+PREFIX_BYTES_MAX = 1024
+"""As long as a key may be."""
+
 _BOUNDED = "bounded;seconds="
+_ESCAPED = re.compile(r"(?:[!-$&-~]|%[0-9A-Fa-f]{2})+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +26,22 @@ class CallOptions:
     """`invocation` is the SDK's id of the call, the same on its repeats. An operation ignores what does not concern it.
 
     `recall` is what a query is to reach, None for the index's own target; `explain` asks for an account of the call.
+    Those of PARTICULAR are refused where they do not concern an operation: they change what is meant.
     """
 
     invocation: str | None = None
     consistency: Consistency = STRONG
     recall: float | None = None
     explain: bool = False
+    filter: object = None
+    prefix: str = ""
+    distance: float | None = None
+
+    def check(self, operation: str) -> None:
+        """Raises ValidationFailed for an option that means nothing to an operation."""
+        for name, meant in PARTICULAR.items():
+            if operation != meant and getattr(self, name) not in (None, ""):
+                raise _refused(name, f"{name} is an option of {meant} only")
 
 
 def parse_consistency(text: str) -> Consistency:
@@ -54,10 +72,52 @@ def parse_explain(text: str) -> bool:
     raise _refused("explain", "explain must be 'true' or 'false'")
 
 
+def parse_filter(text: str) -> object:
+    """A JSON document in ASCII, as a header can carry; whether it is a filter is not looked at, but that it is there.
+
+    Raises ValidationFailed.
+    """
+    try:
+        document = parse_json(text.encode("ascii"))
+    except (Malformed, UnicodeEncodeError):
+        raise _refused("filter", "filter must be JSON in ASCII, any other character written as \\uXXXX") from None
+    if document is None:
+        raise _refused("filter", "Invalid filter")
+    return document
+
+
+def parse_prefix(text: str) -> str:
+    """The beginning of a key, percent-encoded UTF-8; raises ValidationFailed."""
+    with suppress(UnicodeDecodeError):
+        if _ESCAPED.fullmatch(text) and len(raw := unquote_to_bytes(text)) <= PREFIX_BYTES_MAX:
+            return raw.decode()
+    raise _refused("prefix", f"prefix must be 1 to {PREFIX_BYTES_MAX} bytes of UTF-8, percent-encoded")
+
+
+def parse_distance(text: str) -> float:
+    """A finite number that is not negative; raises ValidationFailed."""
+    distance = _number(text)
+    if math.isfinite(distance) and distance >= 0:
+        return distance
+    raise _refused("distance", "distance must be a finite number of at least 0")
+
+
 OPTIONS: Mapping[str, Callable[[str], object]] = MappingProxyType(
-    {"consistency": parse_consistency, "recall": parse_recall, "explain": parse_explain}
+    {
+        "consistency": parse_consistency,
+        "recall": parse_recall,
+        "explain": parse_explain,
+        "filter": parse_filter,
+        "prefix": parse_prefix,
+        "distance": parse_distance,
+    }
 )
 """How the text of each option is read."""
+
+PARTICULAR: Mapping[str, str] = MappingProxyType(
+    {"filter": "ListVectors", "prefix": "ListVectors", "distance": "QueryVectors"}
+)
+"""Options that change what one operation means: any other refuses them."""
 
 
 def call_options(texts: Mapping[str, str], invocation: str | None = None) -> CallOptions:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
 
+from neve.dataclass import dataclass
 from neve.query.hits import Hits
 
 _CACHE_BYTES = 64 * 1024 * 1024

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -16,12 +17,14 @@ from neve.api.requests import Float32s
 from neve.api.results import Hit, HitPage
 from neve.api.tokens import Position
 from neve.errors import FieldError, ObjectGone, PageTokenInvalid, ValidationFailed
+from neve.filters.expression import Condition
 from neve.filters.parse import parse
 from neve.index.index import Index
+from neve.index.records import IndexConfig
 from neve.index.state import State
 from neve.query.explain import Plan
 from neve.query.hits import Hits
-from neve.query.search import Query, lists_ahead, search
+from neve.query.search import Query, reads_ahead, search
 from neve.query.session import Prefetch, Session
 
 TOKEN_LIFE_S = 3600.0  # the state that a token names is kept at least so long (design §4, G)
@@ -40,12 +43,9 @@ def query_vectors(context: Context, request: requests.QueryVectors) -> HitPage:
 def _answer(context: Context, request: requests.QueryVectors, index: Index, state: State) -> HitPage:
     session = context.session
     vector = _checked_vector(request, state, context)
-    condition = None
-    if request.filter is not None:
-        non_filterable = state.record.config.non_filterable or ()
-        condition = parse(request.filter, non_filterable, context.limits.filter_constraints)
+    condition = _condition(request, context, state.record.config)
     query = Query(vector, request.top_k, condition, context.options.recall)
-    digest = _digest(request, query)
+    digest = _digest(request, query, context.options.distance)
     now_s = context.database.runtime.now().wall_s
     if request.next_token is None:
         start = Position(state.record.uid, state.manifest, state.position, state.arrangement(), now_s, 0)
@@ -65,11 +65,19 @@ def _answer(context: Context, request: requests.QueryVectors, index: Index, stat
 def _ahead(session: Session, request: requests.QueryVectors, context: Context) -> Prefetch | None:
     """What a first page reads beside the opening of a cold index, unless the request is going to be refused."""
     vector = request.query_vector
-    if vector is None or request.filter is not None or request.next_token is not None:
+    if vector is None or request.next_token is not None:
         return None
     if not 1 <= request.top_k <= context.limits.top_k or not np.isfinite(vector).all() or not vector.any():
         return None
-    return lists_ahead(session, Query(vector, request.top_k, None, context.options.recall))
+    query = Query(vector, request.top_k, None, context.options.recall)
+    return reads_ahead(session, query, partial(_condition, request, context))
+
+
+def _condition(request: requests.QueryVectors, context: Context, config: IndexConfig) -> Condition | None:
+    """The filter of a request, for an index of this shape. Raises ValidationFailed."""
+    if request.filter is None:
+        return None
+    return parse(request.filter, config.non_filterable or (), context.limits.filter_constraints)
 
 
 def _checked_vector(request: requests.QueryVectors, state: State, context: Context) -> Float32s:
@@ -90,13 +98,14 @@ def _checked_vector(request: requests.QueryVectors, state: State, context: Conte
     return request.query_vector
 
 
-def _digest(request: requests.QueryVectors, query: Query) -> str:
+def _digest(request: requests.QueryVectors, query: Query, distance: float | None) -> str:
     """Names everything that was asked but the page."""
     digest = hashlib.blake2b(query.vector.tobytes(), digest_size=16)
     asked = (
         query.k,
         None if query.condition is None else query.condition.text,
         query.recall,
+        distance,
         request.query_mode,
         request.return_metadata,
         request.return_distance,
@@ -118,6 +127,8 @@ def _searched(
         if start.offset:
             state = index.read_at(start.uid, start.manifest, start.position, start.arrangement)
         hits = search(session, state, query, context.explain)
+        context.explain_filter(state, query.condition, len(hits))
+        hits = hits.within(context.options.distance)
         if len(hits) > context.limits.query_page:
             context.searches.put(found, hits)
     return hits

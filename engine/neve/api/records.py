@@ -25,12 +25,12 @@ def checked_puts(vectors: Sequence[PutVector], config: IndexConfig, limits: Limi
     for place, record in enumerate(vectors):
         _check_key(record.key, f"vectors[{place}].key")
         if (problem := vector_problem(record.data, config)) is not None:
-            raise _invalid(record.key, problem, f"vectors[{place}]")
+            raise invalid_record(record.key, problem, f"vectors[{place}]")
         if record.metadata is None:
             metadata.append(_NO_METADATA)
             continue
         if (problem := metadata_problem(record.metadata, non_filterable, limits)) is not None:
-            raise _invalid(record.key, problem, f"vectors[{place}].metadata")
+            raise invalid_record(record.key, problem, f"vectors[{place}].metadata")
         metadata.append(dump_json(record.metadata))
     last = {record.key: place for place, record in enumerate(vectors)}
     places = list(last.values())
@@ -38,17 +38,17 @@ def checked_puts(vectors: Sequence[PutVector], config: IndexConfig, limits: Limi
     return Puts(list(last), matrix, [metadata[place] for place in places])
 
 
-def check_keys(keys: Sequence[str]) -> None:
-    """Raises ValidationFailed where a key is too long in UTF-8."""
+def check_keys(keys: Sequence[str], path: str = "keys[{}]") -> None:
+    """Raises ValidationFailed where a key is too long in UTF-8; `path` is that of one, {} for its place."""
     for place, key in enumerate(keys):
-        _check_key(key, f"keys[{place}]")
+        _check_key(key, path.format(place))
 
 
-def check_distinct(keys: Sequence[str]) -> None:
+def check_distinct(keys: Sequence[str], path: str = "keys") -> None:
     """Raises ValidationFailed where a key repeats."""
     if len(set(keys)) != len(keys):
         message = "Request must not contain duplicate keys"
-        raise ValidationFailed(message, FieldError("keys", message))
+        raise ValidationFailed(message, FieldError(path, message))
 
 
 def check_query(vector: Float32s, config: IndexConfig) -> None:
@@ -89,7 +89,8 @@ def _check_key(key: str, path: str) -> None:
         raise ValidationFailed(problem, FieldError(path, problem))
 
 
-def _invalid(key: str, problem: str, path: str) -> ValidationFailed:
+def invalid_record(key: str, problem: str, path: str) -> ValidationFailed:
+    """The refusal of a record."""
     return ValidationFailed(f"Invalid record for key '{key}': {problem}", FieldError(path, problem))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import orjson
@@ -14,6 +13,8 @@ from neve.api.results import (
     BucketDescription,
     BucketPage,
     BucketSummary,
+    Counted,
+    Deleted,
     Explained,
     Hit,
     HitPage,
@@ -28,7 +29,9 @@ from neve.api.results import (
     Tags,
     VectorPage,
 )
+from neve.dataclass import dataclass
 from neve.index.records import Encryption
+from neve.query.explain import Reason
 from neve.query.recall import Measured, Origin
 from neve.query.warm import Warmed, WarmedPart
 
@@ -74,6 +77,10 @@ def to_json(result: Result, style: Style = WIRE) -> dict[str, object]:
             return {"tags": dict(tags)}
         case IndexSettings(values):
             return {"settings": dict(values)}
+        case Counted(count):
+            return {"count": count}
+        case Deleted(count):
+            return {"deleted": count}
         case Measured():
             return _measured(result)
         case Warmed(parts):
@@ -193,6 +200,18 @@ def _explanation(explained: Explained) -> dict[str, object]:
             "lists": explain.lists,
             "listsTotal": explain.lists_total,
             "rowsScored": explain.rows_scored,
+            "shards": explain.shards,
             "candidates": explain.candidates,
         }
+    if explain.matches is not None:
+        members["matches"] = explain.matches
+    if explain.why:
+        members["why"] = [_reason(reason) for reason in explain.why]
     return members
+
+
+def _reason(reason: Reason) -> dict[str, object]:
+    told: dict[str, object] = {"condition": reason.condition, "rows": reason.rows}
+    if reason.together is not None:
+        told["together"] = reason.together
+    return told | ({"note": reason.note} if reason.note else {})

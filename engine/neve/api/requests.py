@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from neve.dataclass import dataclass
 
 Float32s: TypeAlias = npt.NDArray[np.float32]
 
@@ -227,3 +228,29 @@ class MeasureRecall(OfIndex):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmIndex(OfIndex):
     pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountVectors(OfIndex):
+    filter: object = None
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteVectorsByFilter(OfIndex):
+    filter: object
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patch:
+    """One record of PatchMetadata; `metadata` is any JSON document but null."""
+
+    key: str
+    metadata: object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchMetadata(OfIndex):
+    vectors: tuple[Patch, ...]
+    mode: str = "merge"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from neve.api.requests import Float32s
+from neve.dataclass import dataclass
 from neve.index.records import Encryption
 from neve.query.explain import Explain
 from neve.query.recall import Measured
@@ -118,6 +118,20 @@ class IndexSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """How many rows were selected."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """How many rows were deleted, or would be."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Explained:
     """A result, with what the call that led to it did and cost."""
 
@@ -139,6 +153,8 @@ Result: TypeAlias = (
     | HitPage
     | Tags
     | IndexSettings
+    | Counted
+    | Deleted
     | Measured
     | Warmed
     | Explained

@@ -13,10 +13,10 @@ import re
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
+from neve.dataclass import dataclass
 from neve.errors import FieldError, Malformed, ValidationFailed
 
 VIOLATIONS_MAX = 1000  # reported of one request; bounds the answer, since the request may hold millions

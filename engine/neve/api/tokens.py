@@ -12,8 +12,8 @@ import hashlib
 import hmac
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from neve.dataclass import dataclass
 from neve.errors import PageTokenInvalid
 from neve.query.listing import Cursor
 

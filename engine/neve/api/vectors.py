@@ -11,6 +11,7 @@ from neve.api.address import index_of
 from neve.api.context import Context
 from neve.api.records import check_distinct, check_keys, checked_puts
 from neve.api.results import Nothing, OutputVector, VectorPage
+from neve.api.selections import select
 from neve.errors import FieldError, LimitExceeded, ValidationFailed
 from neve.index.consistency import AS_KNOWN
 from neve.index.entry import Write
@@ -18,6 +19,7 @@ from neve.index.records import IndexRecord
 from neve.index.state import State
 from neve.query.fetch import Row, fetch, key_blocks_ahead
 from neve.query.listing import Cursor, Page, list_rows
+from neve.query.selection import EVERYTHING
 from neve.segments.rows import Puts
 
 # Of a listing's page, counted rather than measured: a float32 widened to a double prints in 20 bytes or so,
@@ -69,13 +71,16 @@ def list_vectors(context: Context, request: requests.ListVectors) -> VectorPage:
 
 def _listed(context: Context, request: requests.ListVectors, state: State) -> VectorPage:
     segment, segments = _segment(request)
-    belonging = ("vectors", state.record.uid, segment, segments)
+    selection = select(state, context.limits, context.options.filter, context.options.prefix)
+    belonging: tuple[object, ...] = ("vectors", state.record.uid, segment, segments)
+    if selection != EVERYTHING:
+        belonging += (selection.condition and selection.condition.text, selection.prefix)
     after = None if request.next_token is None else context.tokens.cursor(request.next_token, *belonging)
     limit = min(request.max_results or context.limits.list_page_default, context.limits.list_page)
     if request.return_data:
         row_bytes = _ROW_BYTES + _COMPONENT_BYTES * state.record.config.dimension
         limit = min(limit, max(1, context.limits.list_page_bytes // row_bytes))
-    page = Page(limit, after, segment, segments, bool(request.return_data), bool(request.return_metadata))
+    page = Page(limit, after, segment, segments, request.return_data, request.return_metadata, selection)
     rows, cursor = list_rows(context.session, state, page)
     shown = _shown(rows, request)
     fitting = _fitting(shown, context.limits.list_page_bytes)

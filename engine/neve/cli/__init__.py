@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from neve import __version__
-from neve.cli import compact, configure, inspect, query, recall, serve, transfer, upkeep, warm
+from neve.cli import compact, configure, inspect, query, recall, rows, serve, transfer, upkeep, warm
 from neve.errors import NeveError
 
 _DESCRIPTION = """\
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"neve {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (serve, query, transfer, compact, configure, recall, warm, inspect, upkeep):
+    for module in (serve, query, rows, transfer, compact, configure, recall, warm, inspect, upkeep):
         module.register(commands)
     args = parser.parse_args(arguments)
     try:

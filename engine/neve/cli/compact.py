@@ -7,9 +7,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,10 +22,10 @@ from neve.compaction.compact import FAILURES, Compaction, compact
 from neve.compaction.compact_elsewhere import compact_elsewhere
 from neve.compaction.elsewhere import SEGMENT_ROWS, Elsewhere
 from neve.compaction.executors import processes, threads
+from neve.compaction.names import index_names
 from neve.compaction.workspace import workspaces
-from neve.errors import BucketNotFound, IndexNotFound, NeveError
+from neve.errors import IndexNotFound, NeveError
 from neve.index.database import Database
-from neve.index.records import BucketRecord, IndexRecord
 from neve.store.tiers import parse_size
 
 _COMPACT = """\
@@ -40,7 +40,6 @@ was when it is started again. Superseded files are deleted by `neve collect`, an
 """
 WATCH_PAUSE_S = 10.0
 WORKERS_MAX = 64
-_PAGE = 1000
 _COLUMNS = ("index", "rows", "lists", "bytes", "seconds", "written / new")
 MEMORY_BYTES_MIN = 64 << 20
 
@@ -134,7 +133,7 @@ def _compact_all(
     elsewhere = Elsewhere(store_url(args), args.segment_rows)
     work = partial(compact_elsewhere, elsewhere=elsewhere) if args.on else compact
     try:
-        for bucket, index in _indexes(opened, *(args.name or ("", ""))):
+        for bucket, index in index_names(opened, *(args.name or ("", ""))):
             if stopped.is_set():
                 break
             begun = time.monotonic()
@@ -156,26 +155,6 @@ def _compact_all(
 
 def _cells(done: Compaction, seconds: float) -> tuple[object, ...]:
     return done.rows, done.lists, size(done.size_bytes), f"{seconds:.1f}", f"{done.amplification:.2f}"
-
-
-def _indexes(opened: Database, bucket: str, index: str) -> Iterator[tuple[str, str]]:
-    """Names of a bucket's indexes, or of all; of one index just that. Raises BucketNotFound."""
-    if index:
-        yield bucket, index
-        return
-    for name in [bucket] if bucket else _pages(lambda after: opened.list_buckets("", after, _PAGE)):
-        with nullcontext() if bucket else suppress(BucketNotFound):  # dropped since it was listed
-            for found in _pages(partial(opened.list_indexes, name, "", limit=_PAGE)):
-                yield name, found
-
-
-def _pages(page: Callable[[str], tuple[Sequence[BucketRecord | IndexRecord], bool]]) -> Iterator[str]:
-    """All names of a listing that goes on after a given one."""
-    after, more = "", True
-    while more:
-        records, more = page(after)
-        yield from (record.name for record in records)
-        after = records[-1].name if records else after
 
 
 @contextmanager

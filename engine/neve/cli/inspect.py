@@ -91,14 +91,15 @@ def _show_index(state: State) -> None:
     )
     print_table(f"Index {record.bucket}/{record.name}", ("", ""), facts)
     rows: list[tuple[object, ...]] = [
-        (s.info.name, "flat", s.info.rows, s.part.live_rows, "-", s.info.deleted, size(s.info.size_bytes))
+        (s.info.name, "flat", s.info.rows, s.part.live_rows, "-", s.info.deleted, size(s.info.size_bytes), "-")
         for s in state.segments
     ]
-    rows += [
-        (s.info.name, "ivf", s.info.rows, s.info.live, f"{s.directory.lists:,}", "-", size(s.info.size_bytes))
-        for s in state.compacted
-    ]
-    print_table("Segments", ("segment", "kind", "rows", "live", "lists", "tombstones", "stored"), rows)
+    for s in state.compacted:
+        filters = "-" if s.directory.filters is None else size(s.directory.filters.size_bytes)
+        lists, stored = f"{s.directory.lists:,}", size(s.info.size_bytes)
+        rows.append((s.info.name, "ivf", s.info.rows, s.info.live, lists, "-", stored, filters))
+    columns = ("segment", "kind", "rows", "live", "lists", "tombstones", "stored", "of it filters")
+    print_table("Segments", columns, rows)
 
 
 def _stored_bytes(state: State) -> int:

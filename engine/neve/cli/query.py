@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from neve.api.render import Style, extras, to_json
 from neve.api.results import Result
 from neve.api.service import Service
 from neve.cli.command import print_table, size
-from neve.cli.service import Commands, a_number, add_index_command, address, service
+from neve.cli.service import Commands, a_document, a_number, add_index_command, address, service
 from neve.errors import Malformed, ValidationFailed
 
 _DESCRIPTION = """\
@@ -40,10 +41,13 @@ def register(commands: Commands) -> None:
     asked.add_argument("--key", metavar="KEY", help="look for what is like the vector of that key")
     parser.add_argument("-k", type=a_number(int, 1, 100_000), default=10, metavar="N", help="how many hits (10)")
     parser.add_argument(
-        "--filter", type=_json, metavar="JSON", help="condition on the metadata, as QueryVectors has it"
+        "--filter", type=a_document, metavar="JSON", help="condition on the metadata, as QueryVectors has it"
     )
     parser.add_argument(
         "--recall", type=a_number(float, 1e-6, 1), metavar="R", help="share of the true hits to find (the index's own)"
+    )
+    parser.add_argument(
+        "--max-distance", type=a_number(float, 0, sys.float_info.max), metavar="D", help="leave out what is farther"
     )
     parser.add_argument("--explain", action="store_true", help="show what the query did and what it cost")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -60,11 +64,12 @@ def run(args: argparse.Namespace) -> int:
             "returnDistance": True,
             "returnMetadata": True,
         }
-        result = opened.call("QueryVectors", members, CallOptions(recall=args.recall, explain=args.explain))
-        answer, explanation = _shown(result), extras(result).get("explain")
+        asked = CallOptions(recall=args.recall, distance=args.max_distance)
+        result = opened.call("QueryVectors", members, replace(asked, explain=args.explain))
+        answer, explanation = _shown(result), cast("Any", extras(result).get("explain"))
         hits, token = answer["vectors"], answer.get("nextToken")
         while token is not None:
-            page = _shown(opened.call("QueryVectors", members | {"nextToken": token}, CallOptions(recall=args.recall)))
+            page = _shown(opened.call("QueryVectors", members | {"nextToken": token}, asked))
             hits, token = hits + page["vectors"], page.get("nextToken")
     if args.json:
         shown = {"vectors": hits, "distanceMetric": answer["distanceMetric"]}
@@ -77,14 +82,9 @@ def run(args: argparse.Namespace) -> int:
     print_table("/".join(args.name), ("", "key", f"{answer['distanceMetric']} distance", "metadata"), rows)
     if explanation is not None:
         print_table("What it did", ("", ""), _facts(explanation))
+        if "why" in explanation:
+            print_table("Why nothing matched", ("condition", "rows", "with those before", ""), _reasons(explanation))
     return 0
-
-
-def _json(text: str) -> object:
-    try:
-        return parse_json(text.encode())
-    except Malformed:
-        raise argparse.ArgumentTypeError(f"{text!r} is not JSON") from None
 
 
 def _vector_of(opened: Service, args: argparse.Namespace) -> object:
@@ -127,7 +127,16 @@ def _facts(told: Any) -> list[tuple[str, str]]:
             ("rows", f"{told['recentRows']:,} recent, {told['rowsScored']:,} by their codes"),
             ("candidates", f"{told['candidates']:,} by their vectors"),
         ]
+    if "matches" in told:
+        facts.append(("matches", f"{told['matches']:,} compacted rows pass the filter"))
     return facts
+
+
+def _reasons(told: Any) -> list[tuple[str, int, str, str]]:
+    return [
+        (one["condition"], one["rows"], f"{one['together']:,}" if "together" in one else "", one.get("note", ""))
+        for one in told["why"]
+    ]
 
 
 _TIERS = ("memory", "disk", "store")

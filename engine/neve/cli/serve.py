@@ -37,6 +37,8 @@ _FLAGS = (
     "disk_size",
     "compact",
     "access_log",
+    "log",
+    "metrics",
 )
 
 
@@ -66,6 +68,10 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--no-compact", dest="compact", action="store_false", default=None, help="leave compaction to `neve compact`"
     )
     parser.add_argument("--access-log", action="store_true", default=None, help="log each request to stderr as JSON")
+    parser.add_argument("--log", metavar="text|json", help="form of the other lines on stderr (text)")
+    parser.add_argument(
+        "--metrics", metavar="ADDRESS:PORT", help="show Prometheus metrics there, to anyone (/metrics, if without keys)"
+    )
     parser.set_defaults(func=run)
 
 

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
 
+from neve.api.document import parse_json
 from neve.api.limits import LIMITS
 from neve.api.service import Identity, Service
 from neve.cli.command import add_command, index_name, store_url
+from neve.errors import Malformed
 from neve.index.database import Database
 from neve.runtime import SystemRuntime
 from neve.store.connect import connect
@@ -36,13 +38,13 @@ def add_index_command(commands: Commands, name: str, summary: str, description: 
 
 
 @contextmanager
-def service(args: argparse.Namespace, memory_bytes: int = MEMORY_BYTES) -> Iterator[Service]:
-    """The service over a command's store, within the wide limits; closed afterwards."""
+def service(args: argparse.Namespace, memory_bytes: int = MEMORY_BYTES, limits: str = "wide") -> Iterator[Service]:
+    """The service over a command's store, within a profile of limits; closed afterwards."""
     runtime = SystemRuntime()
     tiers = Tiers(memory_bytes, args.disk, args.disk_size)
     opened = Database.open(connect(store_url(args)), runtime, blocks=tiers.open(runtime))
     try:
-        yield Service(opened, Identity(), LIMITS["wide"])
+        yield Service(opened, Identity(), LIMITS[limits])
     finally:
         opened.close()
 
@@ -74,6 +76,14 @@ def a_number(kind: Callable[[str], float], low: float, high: float) -> Callable[
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low:g} to {high:g}")
 
     return number
+
+
+def a_document(text: str) -> object:
+    """A JSON document, for argparse."""
+    try:
+        return parse_json(text.encode())
+    except (Malformed, UnicodeEncodeError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON") from None
 
 
 def one_index(text: str) -> tuple[str, str]:

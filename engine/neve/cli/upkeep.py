@@ -6,7 +6,7 @@ import argparse
 import time
 
 from neve.cli.command import add_command, database, index_name, print_table, store_url
-from neve.compaction.collect import collect
+from neve.compaction.collect import Collected, collect
 from neve.compaction.verify import verify
 from neve.runtime import SystemRuntime
 from neve.store.connect import connect
@@ -35,6 +35,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     check = add_command(commands, "check-store", "try whether a store can be trusted", _CHECK)
     check.set_defaults(func=run_check)
     collecting = add_command(commands, "collect", "delete what is no longer needed", _COLLECT)
+    collecting.add_argument("--metrics", metavar="FILE", help="what was done, for a Prometheus textfile collector")
     collecting.set_defaults(func=run_collect)
     verifying = add_command(commands, "verify", "prove a store, a bucket or an index whole", _VERIFY)
     verifying.add_argument("name", nargs="?", type=index_name, metavar="BUCKET[/INDEX]", help="what to verify (all)")
@@ -66,7 +67,23 @@ def run_collect(args: argparse.Namespace) -> int:
     print_table("Collected", ("objects", "deleted"), rows)
     for reason in done.left:
         print(f"left alone: {reason}")
+    if args.metrics:
+        write_collected(done, args.metrics)
     return 1 if done.left else 0
+
+
+def write_collected(done: Collected, path: str) -> None:
+    """Replace a file by the metrics of a collection that has just ended."""
+    from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+
+    registry = CollectorRegistry()
+    objects = Gauge("neve_collected_objects", "Objects that the last run deleted", ("kind",), registry=registry)
+    for kind in ("log_entries", "segments", "jobs", "manifests", "records", "dropped_indexes"):
+        objects.labels(kind).set(getattr(done, kind))
+    left = Gauge("neve_collection_left", "Indexes that it had to leave alone", registry=registry)
+    left.set(len(done.left))
+    Gauge("neve_collection_time_seconds", "When it ended", registry=registry).set_to_current_time()
+    write_to_textfile(path, registry)
 
 
 def run_verify(args: argparse.Namespace) -> int:

@@ -13,9 +13,9 @@ from neve.cli.service import Commands, add_index_command, address, service
 from neve.errors import StoreUnfit
 
 _DESCRIPTION = """\
-Read an index ahead onto the local disk, as far as it has room: codes first, then the key index, vectors and
-metadata. Every process of this machine that is given the folder then reads from there (`neve serve --disk`).
-What is there already is not read again. It fills disks only: a server loads its own memory on
+Read an index ahead onto the local disk, as far as it has room: codes first, then the key index, the filter
+index, vectors and metadata. Every process of this machine that is given the folder then reads from there
+(`neve serve --disk`). What is there already is not read again. It fills disks only: a server loads its own memory on
 POST /neve/WarmIndex (in boto3's manner: client.warm_index of neve.client).
 
     neve warm library/books --disk /var/cache/neve

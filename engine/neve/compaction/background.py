@@ -47,7 +47,14 @@ class Background:
         self._executor = executor
         self._lock = threading.Lock()
         self._busy = self._closing = False
+        self.compacted = self.failures = 0
+        """How many compactions have ended well, and how many have not, those not counted that the end cut short."""
         self._failed: dict[str, Instant] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether a compaction is under way."""
+        return self._busy
 
     def offer(self, state: State) -> None:
         """Compact an index soon if that is due and not switched off, unless another one is under way. No request."""
@@ -76,10 +83,12 @@ class Background:
             with self._executor() as executor:
                 means = replace(self._means, executor=executor, progress=self._go_on)
                 compact(self._database, record.bucket, record.name, means)
+            self.compacted += 1
             self._failed.pop(record.uid, None)
         except (IndexNotFound, _Closing):
             self._failed.pop(record.uid, None)
         except FAILURES as error:
+            self.failures += 1
             if record.uid not in self._failed:
                 _log.warning("%s could not be compacted, and will be tried again: %s", record.path, error)
             self._failed[record.uid] = self._database.runtime.now()

@@ -123,7 +123,8 @@ def _job(store: Store, record: IndexRecord, folder: Path, means: Means, *, asked
     if planned is None:
         return None
     config = record.config
-    return begin(folder, Job(record.uid, config.dimension, config.metric, means.memory_bytes, planned, boot()))
+    shape = config.dimension, config.metric, config.non_filterable or ()
+    return begin(folder, Job(record.uid, *shape, means.memory_bytes, planned, boot()))
 
 
 def fold_tail(database: Database, record: IndexRecord) -> None:

@@ -141,7 +141,8 @@ def _begin(
         cuts = range(0, info.rows, rows_max)
         parts += [SegmentPart(record.uid, info, cut, min(info.rows, cut + rows_max), mask) for cut in cuts]
     groups = [[part.to_fields() for part in group] for group in _groups(parts, rows_max)]
-    begin_job(folder, Job(config.dimension, config.metric, memory_bytes, partitions, len(groups)), groups)
+    shape = config.dimension, config.metric, config.non_filterable or ()
+    begin_job(folder, Job(*shape, memory_bytes, partitions, len(groups)), groups)
     return folder
 
 

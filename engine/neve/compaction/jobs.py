@@ -40,6 +40,7 @@ class Job:
 
     dimension: int
     metric: Metric
+    non_filterable: tuple[str, ...]
     memory_bytes: int
     """Of one task."""
     partitions: int
@@ -51,12 +52,12 @@ class Job:
 
     def to_fields(self) -> list[Any]:
         numbers = (self.memory_bytes, self.partitions, self.groups, self.position)
-        return [self.dimension, self.metric.value, *numbers]
+        return [self.dimension, self.metric.value, list(self.non_filterable), *numbers]
 
     @classmethod
     def from_fields(cls, fields: list[Any]) -> Job:
-        dimension, metric, *numbers = fields
-        return cls(dimension, Metric(metric), *numbers)
+        dimension, metric, non_filterable, *numbers = fields
+        return cls(dimension, Metric(metric), tuple(non_filterable), *numbers)
 
 
 class JobFolder:

@@ -268,7 +268,9 @@ class _Worker:
 
     def _workspace_job(self) -> WorkspaceJob:
         job = self._job
-        return WorkspaceJob(self._folder.uid, job.dimension, job.metric, job.memory_bytes, _PLAN, boot())
+        return WorkspaceJob(
+            self._folder.uid, job.dimension, job.metric, job.non_filterable, job.memory_bytes, _PLAN, boot()
+        )
 
     def _blocks(self, bench: Path) -> Iterator[Batch]:
         for one in self._inputs:

@@ -177,7 +177,7 @@ class Source:
     """The new segment, as its writer asks for it, from the output of all stages before."""
 
     def __init__(self, workspace: Workspace, job: Job) -> None:
-        self.dimension, self.metric = job.dimension, job.metric
+        self.dimension, self.metric, self.non_filterable = job.dimension, job.metric, job.non_filterable
         self.centroids = _centroids(workspace, job)
         self.center = np.array(workspace.load("center"))
         self.calibration = _calibration(workspace)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from neve.index.records import IndexRecord, decode_created
 from neve.index.state import Compacted, State
 from neve.segments.rows import Keys, hash_key, live_digest
 from neve.segments.stream import key_blocks, verify_segment
+from neve.segments.term_writer import TermRows
 from neve.store.port import Failed, Get, Missing, body
 
 _READ_AHEAD = 16
@@ -142,7 +145,9 @@ class _Verifier:
         directory, info = compacted.directory, compacted.info
         try:
             if directory.folder not in self._whole:
-                verify_segment(directory, self._fetch)
+                with tempfile.TemporaryDirectory() as scratch:
+                    terms = TermRows(Path(scratch) / "terms", state.config.non_filterable or ())
+                    verify_segment(directory, self._fetch, terms=terms)
                 self._whole.add(directory.folder)
             blocks = list(key_blocks(directory, self._fetch))
         except StoreError as error:

@@ -43,6 +43,7 @@ class Job:
     uid: str
     dimension: int
     metric: Metric
+    non_filterable: tuple[str, ...]
     memory_bytes: int
     plan: Plan
     boot: str
@@ -52,6 +53,7 @@ class Job:
             "uid": self.uid,
             "dimension": self.dimension,
             "metric": self.metric,
+            "non_filterable": self.non_filterable,
             "memory_bytes": self.memory_bytes,
             "plan": self.plan.to_fields(),
             "boot": self.boot,
@@ -63,8 +65,8 @@ class Job:
         """Raises LookupError, ValueError or TypeError on what is no job of this version."""
         fields: dict[str, Any] = orjson.loads(raw)
         plan = Plan.from_fields(fields["plan"])
-        numbers = fields["dimension"], Metric(fields["metric"]), fields["memory_bytes"]
-        return cls(fields["uid"], *numbers, plan, fields["boot"])
+        shape = fields["dimension"], Metric(fields["metric"]), tuple(fields["non_filterable"])
+        return cls(fields["uid"], *shape, fields["memory_bytes"], plan, fields["boot"])
 
 
 class Workspace:

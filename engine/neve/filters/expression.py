@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
+
+from neve.dataclass import dataclass
 
 Scalar: TypeAlias = str | float | bool
 
@@ -169,6 +170,17 @@ class Condition:
     def of(cls, root: Node) -> Condition:
         return cls(root, json.dumps(root.document(), separators=(",", ":")), frozenset(_keys(root)))
 
+    @classmethod
+    def from_text(cls, text: str) -> Condition:
+        """The condition that has this canonical text; raises ValueError where none has."""
+        try:
+            condition = cls.of(_node(json.loads(text)))
+        except RecursionError:
+            raise ValueError("not the text of a condition: too deep") from None
+        if condition.text != text:
+            raise ValueError("not the text of a condition")
+        return condition
+
     def matches(self, metadata: Mapping[str, object]) -> bool:
         """Whether a row with this metadata (parsed JSON) belongs to the answer."""
         return self.root.matches(metadata)
@@ -180,6 +192,30 @@ def as_double(number: float) -> float:
         return float(number)
     except OverflowError:
         return float("inf") if number > 0 else float("-inf")
+
+
+def _node(document: object) -> Node:
+    """The node of a document that `document()` has made; raises ValueError where it has made none like it."""
+    match list(document.items()) if isinstance(document, dict) else []:
+        case [("$and", [*parts])]:
+            return All(tuple(map(_node, parts)))
+        case [("$or", [*parts])]:
+            return Any(tuple(map(_node, parts)))
+        case [("$not", part)]:
+            return Not(_node(part))
+        case [(str(key), {"$in": [*values]})]:
+            booleans = frozenset(value for value in values if isinstance(value, bool))
+            strings = frozenset(value for value in values if isinstance(value, str))
+            return OneOf(key, strings, frozenset(value for value in values if isinstance(value, float)), booleans)
+        case [(str(key), {"$startsWith": str(prefix)})]:
+            return StartsWith(key, prefix)
+        case [(str(key), {"$exists": True})]:
+            return Exists(key)
+        case [(str(key), {**test})] if len(test) == 1:
+            [(order, bound)] = test.items()
+            if isinstance(bound, float):
+                return InRange(key, Order(str(order)), bound)
+    raise ValueError("not the document of a condition")
 
 
 def _keys(node: Node) -> set[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
+from neve.dataclass import dataclass
 from neve.errors import IndexNotFound, ObjectGone, OutcomeUnknown, StoreError, StoreUnavailable
 from neve.index import entry as entries
 from neve.index import manifest as manifests

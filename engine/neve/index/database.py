@@ -213,6 +213,12 @@ class Database:
                 self._handles.popitem(last=False)
             return handle
 
+    def known(self) -> list[State]:
+        """The states of indexes that this process has lately worked with, as it knows them. No request."""
+        with self._lock:
+            handles = list(self._handles.values())
+        return [state for handle in handles if (state := handle.known) is not None]
+
     def _arranged(self, state: State) -> None:
         if self.arranged is not None:
             self.arranged(state)

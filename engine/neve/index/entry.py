@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
+from neve.dataclass import dataclass
 from neve.errors import ObjectCorrupt
 from neve.segments.flat import Batch, no_rows, pack, unpack
 from neve.segments.rows import Keys, Puts, Rows, merge_rows

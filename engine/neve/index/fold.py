@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
+from neve.dataclass import dataclass
 from neve.index import paths
 from neve.index.commit import commit
 from neve.index.grace import (

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from neve.dataclass import dataclass
 from neve.index.entry import Write
-from neve.index.records import IndexRecord
+from neve.index.state import State
 from neve.runtime import Runtime, Signal
 
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """A write that waits for its group. `prepare` makes it for an index; `write` was made for the index `uid`."""
+    """A write that waits for its group. `prepare` makes it for an index; `write` was made for that of `state`.
 
-    prepare: Callable[[IndexRecord], Write]
+    One that `follows_state` holds only right after that very state, and is made anew for any other, of the same keys
+    or fewer.
+    """
+
+    prepare: Callable[[State], Write]
     invocation: str | None
-    uid: str
+    state: State
     write: Write
     done: Signal
+    follows_state: bool = False
     error: BaseException | None = None
     leads: bool = False
     keys: frozenset[str] = field(default_factory=frozenset)

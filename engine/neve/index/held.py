@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum, auto
 
 import numpy as np
 
+from neve.dataclass import dataclass
 from neve.errors import ObjectCorrupt, StoreError
 from neve.index import paths
 from neve.index.hint import Hint
@@ -86,7 +86,7 @@ class Held:
         elif piece.kind is _Kind.DIRECTORY:
             self._directories[piece.key] = _directory(piece.key, raw, piece.record, piece.info)
         else:
-            self._masks[piece.key] = _mask(piece.key, raw, piece.info)
+            self._masks[piece.key] = segment_mask(piece.key, raw, piece.info)
 
     def take(self, asked: Sequence[Piece], replies: Sequence[Reply]) -> None:
         """Take what was read on a hint's word; what failed or is gone is simply not in hand."""
@@ -150,7 +150,8 @@ def _directory(key: str, raw: bytes, record: IndexRecord, info: CompactedInfo) -
     return directory
 
 
-def _mask(key: str, raw: bytes, info: CompactedInfo) -> np.ndarray:
+def segment_mask(key: str, raw: bytes, info: CompactedInfo) -> np.ndarray:
+    """The mask bool [rows] that a manifest refers to; raises ObjectCorrupt where the object is not that one."""
     try:
         section = unseal(key, raw).sections["mask"]
     except LookupError as error:

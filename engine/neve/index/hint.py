@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
+from neve.dataclass import dataclass
 from neve.errors import StoreError
 from neve.index.manifest import Manifest
 from neve.index.paths import hint as hint_key

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TypeVar
 
+from neve.dataclass import dataclass
 from neve.errors import ImportEnded, ImportOpen, IndexNotFound, NeveError, ObjectGone, PageTokenInvalid
 from neve.index import paths
 from neve.index.append import Appender, Draft
@@ -73,6 +73,12 @@ class Index:
         self._append_s = 0.0
         self._courtesy_s = 0.0
 
+    @property
+    def known(self) -> State | None:
+        """What this process knows of the index, however old; None before it is read and after it is dropped."""
+        known = self._known
+        return None if known is None else known.state
+
     def read(self, consistency: Consistency = STRONG, ahead: Ahead | None = None) -> State:
         """The state of the index, no older than asked. Strong and warm: one wave of 3 small GETs while nobody writes.
 
@@ -129,15 +135,31 @@ class Index:
         It must not repeat a key. A repeat of an `invocation` that is still on record is answered, not applied again.
         Raises what `prepare` raises, IndexNotFound, OutcomeUnknown, StoreError.
         """
-        record = self._known_or_open().state.record
+        state = self._known_or_open().state
         try:
-            write = prepare(record)
+            write = prepare(state.record)
         except Exception:
-            fresh = self.read().record
-            if fresh.uid == record.uid:
+            fresh = self.read()
+            if fresh.uid == state.uid:
                 raise
-            record, write = fresh, prepare(fresh)
-        self._groups.submit(Pending(prepare, invocation, record.uid, write, self._runtime.signal()))
+            state, write = fresh, prepare(fresh.record)
+        signal = self._runtime.signal()
+        self._groups.submit(Pending(lambda other: prepare(other.record), invocation, state, write, signal))
+
+    def rewrite(self, decide: Callable[[State], Write], invocation: str | None = None) -> None:
+        """Commit what `decide` makes of the newest state, right after that state: no news of others come in between.
+
+        `decide` may raise to refuse. Whenever others were first it is asked again, on the state after their news, maybe
+        by another thread while this one waits, and must keep to the keys that it named first. A write without keys is
+        none. Warm, alone: one wave of 3 GETs, what `decide` reads, and one of 1 PUT and 2 GETs. Raises as `write` does,
+        StoreUnavailable too when others have been first for 30 s.
+        """
+        state = self.read()
+        if invocation is not None and state.answered(invocation):
+            return
+        pending = Pending(decide, invocation, state, decide(state), self._runtime.signal(), follows_state=True)
+        if pending.keys:
+            self._groups.submit(pending)
 
     def tag(self, change: Callable[[Mapping[str, str]], Mapping[str, str]], invocation: str | None = None) -> None:
         """Replace the tags by `change` of them; asked again after a lost race. Raises as `write` does."""
@@ -265,22 +287,23 @@ class Index:
                 return None
             write_id = self._runtime.token()
             calls = [p.invocation for p in valid if p.invocation is not None]
-            return Draft(encode_writes([p.write for p in valid], calls, write_id), write_id)
+            body = encode_writes([p.write for p in valid], calls, write_id)
+            return Draft(body, write_id, any(p.follows_state for p in valid))
 
         self._append(draft)
 
     @staticmethod
     def _still_valid(pending: Pending, state: State) -> bool:
-        """Whether a write still has to be applied, made anew if the name has become another index meanwhile."""
+        """Whether a write still has to be applied, made anew for another index or, where it follows one, state."""
         if pending.error is not None or (pending.invocation is not None and state.answered(pending.invocation)):
             return False
-        if pending.uid != state.uid:
+        if pending.state.uid != state.uid or (pending.follows_state and pending.state is not state):
             try:
-                pending.uid, pending.write = state.uid, pending.prepare(state.record)
+                pending.state, pending.write = state, pending.prepare(state)
             except Exception as error:
                 pending.error = error
                 return False
-        return True
+        return bool(pending.write.puts.keys or pending.write.deletes)
 
     def _fresh(self, ahead: Ahead | None = None) -> Known:
         """Knowledge confirmed by a wave that was sent after this call began; concurrent callers share one."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from neve.dataclass import dataclass
 from neve.errors import ObjectCorrupt
 from neve.store.envelope import seal, unseal
 

@@ -9,6 +9,7 @@ IDENTITY = "neve.json"
 BUCKETS = "buckets/"
 CATALOG = "catalog/"
 SCRATCH = "scratch/"
+_HINTS = "hints"
 _SEGMENTS = "segments/"
 _WORK = "work/"
 PAST_NUMBERS = "~"
@@ -36,11 +37,22 @@ def catalog_record(bucket: str, index: str, seq: int) -> str:
 
 
 def hint(bucket: str, index: str) -> str:
-    return f"hints/{bucket}/{index}"
+    return f"{_HINTS}/{bucket}/{index}"
+
+
+def named_by_hint(key: str) -> tuple[str, str] | None:
+    """Bucket and name of the index whose hint has that key, below whatever prefix; None if it is no hint's."""
+    *_, folder, bucket, index = ("", "", *key.split("/"))
+    return (bucket, index) if folder == _HINTS and bucket and index else None
 
 
 def data_folder(uid: str) -> str:
     return f"data/{uid}/"
+
+
+def uid_of(key: str) -> str:
+    """The uid of the index that an object, or a folder, of its data belongs to."""
+    return key.split("/")[1]
 
 
 def log_entry(uid: str, number: int) -> str:

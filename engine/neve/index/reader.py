@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Protocol
 
+from neve.dataclass import dataclass
 from neve.errors import IndexNotFound, ObjectCorrupt, ObjectGone, PageTokenInvalid, StoreUnavailable
 from neve.index import entry as entries
 from neve.index import manifest as manifests

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from neve.dataclass import dataclass
 from neve.errors import ObjectCorrupt
 from neve.store.envelope import seal, unseal
 from neve.vectors.metric import Metric

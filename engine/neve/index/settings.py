@@ -6,8 +6,9 @@ They are news like any other: a log entry sets them, so whoever reads the index 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from neve.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

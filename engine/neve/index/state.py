@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
 
 import numpy as np
 
+from neve.dataclass import dataclass
 from neve.errors import ObjectGone
 from neve.index.entry import Kind, LogEntry
 from neve.index.manifest import CompactedInfo, Import, Manifest, SegmentInfo

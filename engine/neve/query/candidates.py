@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from neve.dataclass import dataclass
 from neve.index.state import State
 from neve.query.explain import Explain
 from neve.query.hits import Located, Named, want_record, want_vector

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from neve.dataclass import dataclass
 from neve.errors import ObjectGone
 from neve.filters.expression import Condition
 from neve.index.state import Compacted, State

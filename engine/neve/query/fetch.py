@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from neve.dataclass import dataclass
 from neve.index.records import IndexRecord
 from neve.index.state import Compacted, State
 from neve.query.hits import want_record, want_vector

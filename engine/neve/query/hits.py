@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from neve.dataclass import dataclass
 from neve.query.session import Session
 from neve.segments.directory import Directory
 from neve.segments.layout import split_record
@@ -36,6 +36,13 @@ class Hits:
 
     def __len__(self) -> int:
         return len(self.sources)
+
+    def within(self, distance: float | None) -> Hits:
+        """Those at most so far away; all if None."""
+        if distance is None:
+            return self
+        stop = int(np.searchsorted(self.distances.astype(np.float64), distance, side="right"))
+        return Hits(self.distances[:stop], self.sources[:stop])
 
     def named(self, session: Session, start: int, stop: int) -> list[Named]:
         """Keys and metadata of the hits [start, stop). At most one wave. Raises StoreError."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, pairwise
 
 import numpy as np
 
+from neve.dataclass import dataclass
 from neve.query.session import Session
 from neve.segments.directory import Directory
 from neve.segments.layout import LOCATION, code_bytes, code_row
@@ -22,7 +22,8 @@ _SKIMMED = 1.6
 _SKIMMED_MIN = 8
 """The finer query scores so many times the rows wanted, and a few more: what the coarser one ranks among them holds
 the best (real embeddings: 31 rows for the best 17, 201 for 130)."""
-_LOCATION = np.dtype([(name, code_row(1)[name]) for name in LOCATION])
+LOCATION_ROW = np.dtype([(name, code_row(1)[name]) for name in LOCATION])
+"""Where a row's vector and record lie."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +41,16 @@ class CodeSlab:
     @classmethod
     def room(cls, first: int, count: int, dimension: int) -> CodeSlab:
         codes = PackedCodes.room(count, code_bytes(dimension))
-        return cls(first, codes, np.empty((3, count), np.float32), np.empty(count, _LOCATION))
+        return cls(first, codes, np.empty((3, count), np.float32), np.empty(count, LOCATION_ROW))
+
+    @property
+    def size_bytes(self) -> int:
+        return self.codes.nibbles.nbytes + self.numbers.nbytes + self.locations.nbytes
+
+    @property
+    def whole(self) -> CodeRun:
+        """All its rows."""
+        return CodeRun(self, 0, len(self.locations))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +69,11 @@ class CodeRun:
         return self.slab.numbers[:, self.start : self.stop]
 
 
+def skimmed_rows(count: int) -> int:
+    """How many rows are scored by the finer query for the `count` best."""
+    return int(_SKIMMED * count) + _SKIMMED_MIN
+
+
 def decode_list(dimension: int, first: int, raw: memoryview, slab: CodeSlab) -> CodeRun:
     """Put the bytes of a list, whose first code row that is, in its place in a slab."""
     table = np.frombuffer(raw, code_row(dimension))
@@ -75,7 +90,7 @@ def want_lists(directory: Directory, lists: np.ndarray) -> list[Wanted]:
     """The blocks of some lists that have rows."""
     lists = _with_rows(directory, lists)
     dimension, row_bytes = directory.dimension, code_row(directory.dimension).itemsize
-    value_bytes = code_bytes(dimension) + 12 + _LOCATION.itemsize
+    value_bytes = code_bytes(dimension) + 12 + LOCATION_ROW.itemsize
     wanted = []
     for block in directory.list_blocks(lists):
         first, rows = (block.start - directory.codes_offset) // row_bytes, (block.stop - block.start) // row_bytes
@@ -105,6 +120,28 @@ def held_lists(session: Session, directory: Directory, lists: np.ndarray) -> lis
     starts += np.uint64(directory.codes_offset)
     key = directory.folder + directory.codes_object
     return session.held([(key, start) for start in starts.tolist()])
+
+
+def gather(session: Session, directory: Directory, rows: np.ndarray) -> CodeSlab | None:
+    """The codes of some rows, ascending, side by side; None unless their lists are all in memory. No request."""
+    lists = np.searchsorted(directory.primary_starts, rows, side="right") - 1
+    some, firsts = np.unique(lists, return_index=True)
+    held = [one for one in held_lists(session, directory, some) if one is not None]
+    if len(held) < len(some):
+        return None
+    places = directory.list_starts[lists].astype(np.int64) + (rows - directory.primary_starts[lists])
+    slab = CodeSlab.room(0, len(rows), directory.dimension)
+    edges = [*firsts.tolist(), len(rows)]
+    list_ = 0
+    while list_ < len(held):
+        source, first = held[list_].slab, edges[list_]
+        while list_ < len(held) and held[list_].slab is source:
+            list_ += 1
+        here, there = slice(first, edges[list_]), places[first : edges[list_]] - source.first
+        slab.codes.nibbles[here] = source.codes.nibbles[there]
+        slab.numbers[:, here] = source.numbers[:, there]
+        slab.locations[here] = source.locations[there]
+    return slab
 
 
 def _with_rows(directory: Directory, lists: np.ndarray) -> np.ndarray:
@@ -152,14 +189,23 @@ class Scanned:
 
         The best by the skim, and some more, are scored by the finer query.
         """
-        places = best(self._scores, self._rows, int(_SKIMMED * count) + _SKIMMED_MIN)
-        if not len(places):
-            return places, np.empty(0, np.float32)
-        nibbles = self._gathered(places, lambda slab: slab.codes.nibbles)
-        levels = levels_of(nibbles, self._query.levels.shape[1])
-        scores = self._query.scan([levels], self._numbers[0][places], self._numbers[1][places])
+        places, _ = self.skimmed(skimmed_rows(count))
+        scores = self.scored(places)
         order = np.argsort(-scores, kind="stable")[:count]
         return places[order], scores[order]
+
+    def skimmed(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Places and scores of the `count` best rows by the coarser query, each once, best first."""
+        places = best(self._scores, self._rows, count)
+        return places, self._scores[places]
+
+    def scored(self, places: np.ndarray) -> np.ndarray:
+        """Scores float32 [n] of some places by the finer query."""
+        if not len(places):
+            return np.empty(0, np.float32)
+        nibbles = self._gathered(places, lambda slab: slab.codes.nibbles)
+        levels = levels_of(nibbles, self._query.levels.shape[1])
+        return self._query.scan([levels], self._numbers[0][places], self._numbers[1][places])
 
     def rows(self, places: np.ndarray) -> np.ndarray:
         """Row numbers uint32 [n] of some places."""
@@ -169,7 +215,7 @@ class Scanned:
     def locations(self, places: np.ndarray) -> np.ndarray:
         """Locations [n] (see LOCATION) of some places."""
         if not len(places):
-            return np.empty(0, _LOCATION)
+            return np.empty(0, LOCATION_ROW)
         return self._gathered(places, lambda slab: slab.locations)
 
     def _gathered(self, places: np.ndarray, column: Callable[[CodeSlab], np.ndarray]) -> np.ndarray:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from neve.dataclass import dataclass
 from neve.index.state import State
 from neve.query.candidates import Found
 from neve.query.exhaustive import LiveRows, live_rows, nearest_of_all

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import orjson
 
+from neve.dataclass import dataclass
 from neve.filters.expression import Condition
 from neve.index.state import Part, State
 from neve.query.hits import Named
@@ -61,7 +61,7 @@ def nearest_recent(
 
 
 def _bounded(part: Part, query: Directions, state: State, condition: Condition | None) -> _Candidates | None:
-    alive = part.live if condition is None else part.live & _matching(part.rows, condition)
+    alive = part.live if condition is None else part.live & matching_rows(part.rows, condition)
     rows = np.flatnonzero(alive)
     if not len(rows):
         return None
@@ -72,7 +72,7 @@ def _bounded(part: Part, query: Directions, state: State, condition: Condition |
     return _Candidates(part, rows, low, high)
 
 
-def _matching(rows: Rows, condition: Condition) -> np.ndarray:
+def matching_rows(rows: Rows, condition: Condition) -> np.ndarray:
     """Mask [n] of the rows whose metadata satisfy a condition."""
     kept = _matches.setdefault(rows, OrderedDict())
     mask = kept.get(condition.text)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from neve.dataclass import dataclass
+from neve.errors import ValidationFailed
 from neve.filters.expression import Condition
-from neve.index.records import IndexRecord
+from neve.index.records import IndexConfig, IndexRecord
 from neve.index.settings import RECALL
 from neve.index.state import Compacted, State
 from neve.query.candidates import Found
-from neve.query.compacted import as_point, first_lists, nearest_compacted, want_candidates
+from neve.query.compacted import Sought, as_point, nearest_compacted, want_first, want_next
 from neve.query.exhaustive import exhaustive
 from neve.query.explain import Explain, Plan
 from neve.query.hits import Hits
-from neve.query.lists import want_lists
 from neve.query.recent import nearest_recent
 from neve.query.session import Prefetch, Session
 from neve.segments.directory import Directory
@@ -51,7 +51,8 @@ def search(session: Session, state: State, query: Query, explain: Explain | None
     else:
         found = list(nearest_recent(state, query.vector, query.k, query.condition))
         if state.compacted:
-            found += nearest_compacted(session, state, query.vector, query.k, query.condition, recall, explain)
+            sought = Sought(as_point(query.vector, state.config.metric), query.k, recall, query.condition)
+            found += nearest_compacted(session, state, query.vector, sought, explain)
         else:
             explain.goes_by(Plan.RECENT)
     found.sort(key=lambda hit: hit[:2])
@@ -67,8 +68,10 @@ def target(state: State, query: Query) -> float:
     return RECALL.of(state.settings)
 
 
-def lists_ahead(session: Session, query: Query) -> Prefetch | None:
-    """The lists that a query without a filter probes first, and then its candidates, read beside opening its index.
+def reads_ahead(
+    session: Session, query: Query, condition_of: Callable[[IndexConfig], Condition | None]
+) -> Prefetch | None:
+    """What a query reads first, and then next, beside opening its index; its condition is made for that index.
 
     The hint does not tell the index's settings as they are now; a guess that is off costs requests, not recall.
     """
@@ -76,20 +79,22 @@ def lists_ahead(session: Session, query: Query) -> Prefetch | None:
     recall = RECALL.default if query.recall is None else query.recall
     if recall == 1:
         return None
-    begun: dict[str, np.ndarray] = {}
+    begun: dict[str, Sought] = {}
 
     def first(record: IndexRecord, directories: Sequence[Directory]) -> list[Wanted]:
         if query.vector.shape != (record.config.dimension,):
             return []
-        point = as_point(query.vector, record.config.metric)
-        begun.update((directory.folder, point) for directory in directories)
-        probes = [directory.calibration.probe(query.k, recall) for directory in directories]
-        chosen = first_lists(directories, point, probes)
-        return [want for pair in zip(directories, chosen, strict=True) for want in want_lists(*pair)]
+        try:
+            condition = condition_of(record.config)
+        except ValidationFailed:  # for whoever looks at the index as it is
+            return []
+        sought = Sought(as_point(query.vector, record.config.metric), query.k, recall, condition)
+        begun.update((directory.folder, sought) for directory in directories)
+        return want_first(session, directories, sought)
 
     def then(segments: Sequence[Compacted]) -> list[Wanted]:
         if not segments or any(compacted.directory.folder not in begun for compacted in segments):
             return []
-        return want_candidates(session, segments, next(iter(begun.values())), query.k, recall)
+        return want_next(session, segments, next(iter(begun.values())))
 
     return Prefetch(session, first, then)

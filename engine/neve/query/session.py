@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from neve.errors import ObjectGone, StoreError
 from neve.index.records import IndexRecord
@@ -13,15 +13,23 @@ from neve.segments.directory import Directory
 from neve.store.blocks import BlockId, Blocks, Reading, Wanted
 from neve.store.port import Get, Reply, Request, Store, body
 
+if TYPE_CHECKING:
+    from neve.query.shard_tasks import ShardResult, ShardTask
+    from neve.query.shards import FanOut
+
 
 class Session:
-    """Reads blocks through the tiers; what it has read stays at hand, whatever the tiers evict meanwhile."""
+    """Reads blocks through the tiers; what it has read stays at hand, whatever the tiers evict meanwhile.
 
-    __slots__ = ("_pinned", "blocks", "store")
+    Where lists are many, shards behind `fan_out` may score them instead.
+    """
 
-    def __init__(self, store: Store, blocks: Blocks) -> None:
+    __slots__ = ("_pinned", "blocks", "fan_out", "store")
+
+    def __init__(self, store: Store, blocks: Blocks, fan_out: FanOut | None = None) -> None:
         self.store = store
         self.blocks = blocks
+        self.fan_out = fan_out
         self._pinned: dict[BlockId, Any] = {}
 
     def held(self, ids: Sequence[BlockId]) -> list[Any]:
@@ -38,6 +46,15 @@ class Session:
             self.pin(missing, reading, self.store.wave(reading.requests) if reading.requests else [])
         return [self._pinned[want.block.key, want.block.start] for want in wanted]
 
+    def look(self, wanted: Sequence[Wanted]) -> list[Any]:
+        """As `read`, of what need not stay at hand."""
+        reading = self.plan(wanted)
+        return self.values(reading, self.store.wave(reading.requests) if reading.requests else [])
+
+    def scan(self, fan_out: FanOut, tasks: Sequence[ShardTask], opened: Sequence[Compacted]) -> list[ShardResult]:
+        """What shards answer to some tasks; raises as the fan-out does."""
+        return fan_out.scan(tasks, opened)
+
     def fetch(self, key: str, start: int, stop: int) -> bytes:
         """Bytes [start, stop) of an object, past the tiers: 1 GET. Raises StoreError."""
         raw = body(self.store.wave([Get(key, start, stop)])[0])
@@ -49,10 +66,18 @@ class Session:
         """What it takes to read some blocks. No request."""
         return self.blocks.plan(wanted)
 
+    def forget(self) -> None:
+        """Let go of what is at hand: what is wanted again comes from the tiers. For who reads through an index."""
+        self._pinned.clear()
+
     def pin(self, wanted: Sequence[Wanted], reading: Reading, replies: Sequence[Reply]) -> None:
         """Keep at hand what a plan has read. Raises StoreError."""
-        for want, value in zip(wanted, reading.values(replies), strict=True):
+        for want, value in zip(wanted, self.values(reading, replies), strict=True):
             self._pinned[want.block.key, want.block.start] = value
+
+    def values(self, reading: Reading, replies: Sequence[Reply]) -> list[Any]:
+        """The values of a plan whose requests have been sent. Raises StoreError."""
+        return reading.values(replies)
 
 
 class Prefetch:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from neve.dataclass import dataclass
 from neve.index.state import State
 from neve.query.fetch import want_key_block
 from neve.query.hits import want_record, want_vector
 from neve.query.lists import want_lists
+from neve.query.matching import want_term_blocks
 from neve.query.session import Session
 from neve.segments.directory import Directory
 from neve.segments.keyblocks import KeyBlock
@@ -57,7 +58,7 @@ class _Batch:
 
 
 def warm(session: Session, state: State) -> Warmed:
-    """Load the compacted segments of an index: codes, key index, vectors, records, as far as there is room.
+    """Load the compacted segments of an index: codes, key index, filter index, vectors, records, as far as they fit.
 
     What every query reads comes first. The key index is small, and has the checksums of what follows. Reads what is
     neither in memory nor on disk once, in requests of up to 8 MiB, 8 or more in a wave; 50 bytes of memory a row.
@@ -67,13 +68,14 @@ def warm(session: Session, state: State) -> Warmed:
     segments = [(one.directory, np.zeros(one.directory.rows, KEY_ENTRY)) for one in state.compacted]
     codes = loader.load("codes", (batch for directory, _ in segments for batch in _codes(directory)))
     keys = loader.load("keys", (batch for segment in segments for batch in _keys(*segment)))
+    filters = loader.load("filters", (batch for directory, _ in segments for batch in _filters(directory)))
     live = [
         (directory, entries if one.masked is None else entries[~one.masked])
         for one, (directory, entries) in zip(state.compacted, segments, strict=True)
     ]
     vectors = loader.load("vectors", (batch for segment in live for batch in _vectors(*segment)))
     records = loader.load("records", (batch for segment in live for batch in _records(*segment)))
-    return Warmed((codes, keys, vectors, records))
+    return Warmed((codes, keys, filters, vectors, records))
 
 
 class _Loader:
@@ -132,6 +134,12 @@ def _keys(directory: Directory, entries: np.ndarray) -> Iterator[_Batch]:
 
     for numbers in _cut(np.diff(directory.key_starts.astype(np.int64))):
         yield _Batch([want_key_block(directory, number) for number in numbers.tolist()], take)
+
+
+def _filters(directory: Directory) -> Iterator[_Batch]:
+    if directory.filters is not None:
+        for numbers in _cut(np.diff(directory.filters.starts.astype(np.int64))):
+            yield _Batch(want_term_blocks(directory, numbers.tolist()))
 
 
 def _vectors(directory: Directory, entries: np.ndarray) -> Iterator[_Batch]:

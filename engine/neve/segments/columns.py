@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+
+from neve.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

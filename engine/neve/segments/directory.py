@@ -6,13 +6,15 @@ with a CRC-32, so no byte of the segment is used unverified.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from neve.dataclass import dataclass
 from neve.errors import ObjectCorrupt
+from neve.segments.columns import Column
+from neve.segments.filters import FilterIndex
 from neve.segments.layout import ROWS_MAX, code_row
 from neve.store.blocks import Block
 from neve.store.envelope import intact, seal, unseal
@@ -38,6 +40,14 @@ _OWN: Mapping[str, tuple[str, _Shape]] = {
     "key_heads": ("<u8", ("blocks",)),
     "key_starts": ("<u8", (("blocks", 1),)),
     "key_crcs": ("<u4", ("blocks",)),
+}
+_FILTERS: Mapping[str, tuple[str, _Shape]] = {
+    "texts": ("|u1", ("text_bytes",)),
+    "ends": ("<u8", (("filter_blocks", 1),)),
+    "starts": ("<u8", (("filter_blocks", 1),)),
+    "crcs": ("<u4", ("filter_blocks",)),
+    "postings": ("<u4", ("filter_blocks",)),
+    "flags": ("|u1", ("filter_blocks",)),
 }
 _CALIBRATION: Mapping[str, tuple[str, _Shape]] = {
     "ks": ("<i8", ("ks",)),
@@ -80,7 +90,9 @@ class Directory:
     """uint32 [blocks]"""
     calibration: Calibration
     size_bytes: int
-    """Bytes of the four objects that are named here."""
+    """Bytes of the objects that are named here."""
+    filters: FilterIndex | None = None
+    """None in segments written before there were filter indexes."""
     folder: str = ""
     """What the objects' keys begin with; ends with a slash, or is empty where they are files in a folder."""
 
@@ -124,6 +136,13 @@ class Directory:
         """The record of a row; all three numbers stand in its code rows and in its key entry."""
         return Block(self.folder + self.rows_object, record_at, record_at + record_bytes, crc)
 
+    def filter_blocks(self, blocks: Iterable[int]) -> list[Block]:
+        """Some blocks of the filter index, which must be there."""
+        index = self.filters
+        assert index is not None
+        key, starts, crcs = self.folder + index.object, index.starts, index.crcs
+        return [Block(key, int(starts[block]), int(starts[block + 1]), int(crcs[block])) for block in blocks]
+
     def encode(self) -> bytes:
         """Bytes of the object; deterministic."""
         fields = {
@@ -147,6 +166,12 @@ class Directory:
             )
             for name, (dtype, _) in table.items()
         }
+        if self.filters is not None:
+            fields["filters"] = self.filters.object
+            heads = Column.of(self.filters.heads)
+            arrays = {"texts": heads.data, "ends": heads.offsets}
+            arrays |= {name: getattr(self.filters, name) for name in _FILTERS if name not in arrays}
+            sections |= {f"filter_{name}": arrays[name].astype(dtype) for name, (dtype, _) in _FILTERS.items()}
         return seal(fields, sections)
 
     @classmethod
@@ -185,8 +210,17 @@ def _parse(fields: Mapping[str, Any], sections: Mapping[str, np.ndarray], folder
         **_arrays(sections, "", _OWN, sizes),
         calibration=Calibration(float(fields["beta"]), **_arrays(sections, "calibration_", _CALIBRATION, sizes)),
         size_bytes=_count(fields["size_bytes"]),
+        filters=_filters(fields, sections) if "filters" in fields else None,
         folder=folder,
     )
+
+
+def _filters(fields: Mapping[str, Any], sections: Mapping[str, np.ndarray]) -> FilterIndex:
+    arrays = _arrays(sections, "filter_", _FILTERS, {})
+    texts, ends = arrays.pop("texts"), arrays.pop("ends")
+    if not _rises(ends, len(texts), strictly=False):
+        raise ValueError("its blocks of terms have no heads")
+    return FilterIndex(_name(fields["filters"]), list(Column(texts, ends)), **arrays)
 
 
 def _arrays(
@@ -231,6 +265,12 @@ def _faults(directory: Directory) -> Iterator[str]:
         yield "a number is not finite"
     if not _is_usable(directory.calibration):
         yield "its calibration makes no sense"
+    if directory.filters is not None and not _in_order(directory.filters):
+        yield "blocks of terms overlap"
+
+
+def _in_order(filters: FilterIndex) -> bool:
+    return filters.heads == sorted(filters.heads) and _rises(filters.starts, None)
 
 
 def _is_usable(calibration: Calibration) -> bool:

@@ -7,10 +7,10 @@ of the tombstones the first four, each name with the prefix `deleted_`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
+from neve.dataclass import dataclass
 from neve.segments.columns import Column
 from neve.segments.rows import Keys, Rows
 

@@ -7,11 +7,11 @@ another. Keys of equal hash share a block, so a lookup reads one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
+from neve.dataclass import dataclass
 from neve.errors import ObjectCorrupt
 from neve.segments.columns import Column
 from neve.segments.layout import KEY_ENTRY

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from neve.dataclass import dataclass
 from neve.segments.columns import Column, concatenate
 
 

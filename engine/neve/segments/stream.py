@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from neve.dataclass import dataclass
 from neve.errors import ObjectCorrupt
 from neve.segments.columns import Column
 from neve.segments.directory import Directory
@@ -19,6 +20,9 @@ from neve.segments.keyblocks import KeyBlock
 from neve.segments.layout import KEY_ENTRY, LOCATION, code_row, split_record
 from neve.segments.rows import hash_key
 from neve.store.blocks import Block
+
+if TYPE_CHECKING:
+    from neve.segments.term_writer import TermRows
 
 RANGE_BYTES = 8 * 1024 * 1024
 """What one request reads: long enough that its wait is small beside its transfer, short enough to hold several."""
@@ -105,18 +109,31 @@ def _row_block(directory: Directory, fetch: Fetch, start: int, entries: np.ndarr
     return RowBlock(hashes, positions, keys, metadata, vectors)
 
 
-def verify_segment(directory: Directory, fetch: Fetch, entries: np.ndarray | None = None) -> None:
+def verify_segment(
+    directory: Directory, fetch: Fetch, entries: np.ndarray | None = None, terms: TermRows | None = None
+) -> None:
     """Read a segment whole and hold everything that the directory leads to against everything else.
 
-    `entries` as in `row_entries`. Raises StoreError, and ObjectCorrupt with the object at fault. Memory: 43 bytes a
-    row, of these 42 in `entries`. Requests: one per 8 MiB of each object, and the key index twice.
+    `entries` as in `row_entries`. `terms` are those of its records, or none yet: they are entered; without them nobody
+    asks whether the filter index says what the records say. Raises StoreError, and ObjectCorrupt with the object at
+    fault. Memory: 43 bytes a row, of these 42 in `entries`, and what `terms` takes. Requests: one per 8 MiB of each
+    object, and the key index twice.
     """
     entries = row_entries(directory, fetch, entries)
     _verify_keys(directory, fetch)
+    first = 0
     for block in row_blocks(directory, fetch, entries):
+        if terms is not None and terms.rows <= first:
+            terms.add(first, block.metadata)
+        first += len(block)
         if not _are_hashes(block.hashes, block.keys):
             raise ObjectCorrupt(f"{directory.folder}{directory.rows_object} and the key index differ in a key")
     _verify_codes(directory, fetch, entries)
+    if directory.filters is not None:
+        from neve.segments.termcheck import verify_terms  # for those who verify alone
+
+        raws = _read(fetch, directory.filter_blocks(range(len(directory.filters))))
+        verify_terms(directory, raws, None if terms is None else terms.postings())
 
 
 def _are_hashes(hashes: np.ndarray, keys: Column) -> bool:

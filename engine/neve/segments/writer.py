@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +27,7 @@ from neve.segments.keyblocks import KeyBlock, block_edges
 from neve.segments.layout import KEY_ENTRY, LOCATION, code_row, join_record
 from neve.segments.rows import sort_order
 from neve.segments.stream import RowBlock, verify_segment
+from neve.segments.term_writer import TermRows, write_terms
 from neve.vectors.centroids import Centroids
 from neve.vectors.metric import Metric
 from neve.vectors.probing import Calibration
@@ -38,7 +39,8 @@ PAGE_ROWS = 64
 """Pages are written in multiples of so many rows: of 64 bytes for any width, so that Lance pads none but the last."""
 GROUP_ROWS_MAX = 16_384
 """Rows of a row group of `rows.parquet`: below the 20,000 at which pyarrow begins a second page."""
-CODES, VECTORS, ROWS, KEYS, DIRECTORY = "codes.lance", "vectors.lance", "rows.parquet", "keys", "directory"
+CODES, VECTORS, ROWS = "codes.lance", "vectors.lance", "rows.parquet"
+KEYS, FILTERS, DIRECTORY = "keys", "filters", "directory"
 _DATA = "data/rows.lance"
 
 
@@ -60,6 +62,10 @@ class SegmentSource(Protocol):
     @property
     def calibration(self) -> Calibration: ...
     @property
+    def non_filterable(self) -> Collection[str]:
+        """Metadata keys that no filter may look at."""
+
+    @property
     def primary_starts(self) -> np.ndarray:
         """uint32 [lists + 1]: the rows whose primary list it is."""
 
@@ -80,18 +86,20 @@ def write_segment(folder: Path, name: str, source: SegmentSource) -> Directory:
     directory is that of files in a folder: its own `folder` is empty.
     """
     with tempfile.TemporaryDirectory(prefix="rows-", dir=folder.parent) as scratch:
-        raw = _write_files(folder, name, source, _Table(Path(scratch) / "written", source.rows)).encode()
+        terms = TermRows(Path(scratch) / "terms", source.non_filterable)
+        raw = _write_files(folder, name, source, _Table(Path(scratch) / "written", source.rows), terms).encode()
         (folder / DIRECTORY).write_bytes(raw)
         stored = Directory.decode(DIRECTORY, _read_file(folder / DIRECTORY, 0, len(raw)), folder="")
         read = _Table(Path(scratch) / "read", source.rows)
-        verify_segment(stored, lambda key, start, stop: _read_file(folder / key, start, stop), read.entries)
+        verify_segment(stored, lambda key, start, stop: _read_file(folder / key, start, stop), read.entries, terms)
     return stored
 
 
-def _write_files(folder: Path, name: str, source: SegmentSource, table: _Table) -> Directory:
-    vectors_offset = _write_rows(folder, source, table)
+def _write_files(folder: Path, name: str, source: SegmentSource, table: _Table, terms: TermRows) -> Directory:
+    vectors_offset = _write_rows(folder, source, table, terms)
     list_starts, list_crcs, codes_offset = _write_codes(folder, source, table.entries)
     key_heads, key_starts, key_crcs = _write_keys(folder / KEYS, table)
+    filters = write_terms(folder / FILTERS, terms.postings(), source.rows)
     return Directory(
         name=name,
         rows=source.rows,
@@ -113,8 +121,9 @@ def _write_files(folder: Path, name: str, source: SegmentSource, table: _Table) 
         key_crcs=key_crcs,
         calibration=source.calibration,
         size_bytes=sum(
-            (folder / name).stat().st_size for name in (f"{CODES}/{_DATA}", f"{VECTORS}/{_DATA}", ROWS, KEYS)
+            (folder / name).stat().st_size for name in (f"{CODES}/{_DATA}", f"{VECTORS}/{_DATA}", ROWS, KEYS, FILTERS)
         ),
+        filters=filters,
     )
 
 
@@ -155,12 +164,13 @@ class _Table:
         return Column(np.asarray(np.memmap(self._keys, np.uint8, "r")), offsets)
 
 
-def _write_rows(folder: Path, source: SegmentSource, table: _Table) -> int:
-    """Write `vectors.lance` and `rows.parquet` and fill the table; where the vectors begin in their file."""
+def _write_rows(folder: Path, source: SegmentSource, table: _Table, terms: TermRows) -> int:
+    """Write `vectors.lance` and `rows.parquet`, fill the table, enter terms; where the vectors begin in their file."""
     type_ = pa.list_(pa.float32(), source.dimension)
     vectors, records = _LanceColumn(folder / VECTORS, "vector", type_, 4 * source.dimension), _Records(folder / ROWS)
     for block in source.row_blocks():
         joined = [join_record(key, metadata) for key, metadata in zip(block.keys, block.metadata, strict=True)]
+        terms.add(table.filled, block.metadata)
         table.append(block, joined)
         vectors.write(block.vectors.astype("<f4", copy=False))
         records.write(block.keys, joined)

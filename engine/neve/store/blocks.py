@@ -9,9 +9,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, TypeAlias
 
+from neve.dataclass import dataclass
 from neve.errors import ObjectCorrupt, ObjectGone
 from neve.store.port import Block, Get, Reply, body
 from neve.store.ranges import SPACING, Spacing, coalesce

@@ -6,7 +6,6 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from neve.errors import StoreUnfit
-from neve.store.folder import FolderStore
 from neve.store.objects import memory_store, s3_store
 from neve.store.port import Store
 
@@ -23,7 +22,7 @@ def connect(url: str) -> Store:
         options = {name: values[-1] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
     except ValueError as error:
         raise StoreUnfit(f"not a store URL; use {FORMS}") from error
-    if "@" in parts.netloc:
+    if "@" in parts.netloc or (parts.scheme == "s3" and "@" in parts.path):  # where a secret has a slash in it
         raise StoreUnfit("a store URL holds no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead")
     if unknown := set(options) - ({"endpoint", "region"} if parts.scheme == "s3" else set()):
         raise StoreUnfit(f"unknown option {min(unknown)!r} in the store URL; use {FORMS}")
@@ -31,6 +30,8 @@ def connect(url: str) -> Store:
         case "memory" if not parts.netloc and not parts.path:
             return memory_store()
         case "file" if not parts.netloc and len(parts.path) > 1:
+            from neve.store.folder import FolderStore  # here, since a function's store is a remote one
+
             return FolderStore(Path(unquote(parts.path)))
         case "s3" if parts.netloc:
             folder = unquote(parts.path).strip("/")

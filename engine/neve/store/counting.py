@@ -6,8 +6,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from neve.dataclass import dataclass
 from neve.store import prices
 from neve.store.port import Found, Put, PutNew, Reply, Request, Store, Upload, upload_requests
 
@@ -78,6 +79,15 @@ def count_hedges(number: int) -> None:
     with _entering:
         for one in _OPEN.get():
             one.hedges += number
+
+
+def count_elsewhere(gets: Sequence[int], bytes_read: int, hedges: int) -> None:
+    """Enter waves of so many reads, which another process sent for who is billed, on the bills open in this context."""
+    with _entering:
+        for one in _OPEN.get():
+            one.waves += [("Get",) * count for count in gets]
+            one.bytes_read += bytes_read
+            one.hedges += hedges
 
 
 class BilledStore:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import orjson
 
+from neve.dataclass import dataclass
 from neve.errors import ObjectCorrupt, StoreForeign
 
 FORMAT_VERSION = 1

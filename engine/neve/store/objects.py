@@ -64,6 +64,10 @@ _METADATA_SERVICE = "169.254.169.254"
 _BEYOND_THE_END = ("status code: 416", "Wanted range starting at")
 """How S3 and obstore's memory say that a range begins beyond the end of its object."""
 _DENIED = (PermissionDeniedError, UnauthenticatedError)
+_TOKEN_REFUSED = ("<Code>ExpiredToken<", "<Code>InvalidToken<", "<Code>TokenRefreshRequired<")
+"""What S3 says of the token of a role with status 400, as if the request were malformed."""
+_LISTING_OR_DELETION_REFUSED = ("status code: 403", "(code: AccessDenied)")
+"""What is told of a LIST, and within an answer of 200 of an object to delete: obstore has no class for these."""
 
 
 class ObjectStore:
@@ -153,9 +157,11 @@ class ObjectStore:
             self._store.put(self._prefix + key, body, mode="create", use_multipart=False)
         except (AlreadyExistsError, PreconditionError):
             return Exists()
-        except (*_DENIED, FileNotFoundError):
+        except FileNotFoundError:
             raise
         except (BaseError, OSError) as error:
+            if _is_denied(error):
+                raise
             return Unknown(_first_line(error))
         return Created()
 
@@ -243,7 +249,7 @@ def s3_store(bucket: str, *, prefix: str, endpoint: str | None, region: str | No
 
 def _store_error(request: Request, error: Exception) -> StoreError:
     name = getattr(request, "key", None) or getattr(request, "prefix", None) or "objects"
-    if isinstance(error, _DENIED):
+    if _is_denied(error):
         return StoreDenied(
             f"the store refuses {type(request).__name__} of {name}: check its credentials and permissions"
         )
@@ -252,6 +258,11 @@ def _store_error(request: Request, error: Exception) -> StoreError:
             "the store has no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run with a role"
         )
     return StoreUnavailable(f"{type(request).__name__} of {name} failed: {_first_line(error)}")
+
+
+def _is_denied(error: Exception) -> bool:
+    signs = (*_TOKEN_REFUSED, *_LISTING_OR_DELETION_REFUSED)
+    return isinstance(error, _DENIED) or any(sign in str(error) for sign in signs)
 
 
 def _first_line(error: Exception) -> str:

@@ -7,10 +7,10 @@ Requests and replies are values, so planners, counters, faults and simulations n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from neve.dataclass import dataclass
 from neve.errors import StoreError
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
+from neve.dataclass import dataclass
 from neve.store.port import Block, Get
 
 

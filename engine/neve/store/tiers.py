@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
+from neve.dataclass import dataclass
 from neve.runtime import Runtime
 from neve.store.blocks import Blocks
 

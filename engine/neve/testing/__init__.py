@@ -6,5 +6,6 @@ faults          what can befall a request, seeded or scripted, and a store decor
 clock           a runtime whose time is moved by hand
 simulation      many processes on one scheduler in virtual time, with faults; needs `greenlet`
 reference       an exact vector index in a dict: the oracle
+lambda_runtime  a stand-in for AWS Lambda: the Runtime API that a function's process asks for events
 strategies      Hypothesis strategies for vectors, keys, metadata and filters; needs `hypothesis`
 """

@@ -164,6 +164,7 @@ class ScatteredWork:
         groups = [inputs[start : start + together] for start in range(0, len(inputs), together)]
         memory = reading.means.memory_bytes
         partitions = reading.elsewhere.partitions(self._source.rows, config.dimension, memory)
-        job = Job(config.dimension, config.metric, memory, partitions, len(groups), self._opened.begun)
+        shape = config.dimension, config.metric, config.non_filterable or ()
+        job = Job(*shape, memory, partitions, len(groups), self._opened.begun)
         begin_job(folder, job, groups)
         return folder

@@ -150,7 +150,8 @@ class LocalWork:
         config = self._record.config
         if self._workspace is None:
             plan = Plan((), (), ())
-            job = Job(self._record.uid, config.dimension, config.metric, self._means.memory_bytes, plan, boot())
+            shape = config.dimension, config.metric, config.non_filterable or ()
+            job = Job(self._record.uid, *shape, self._means.memory_bytes, plan, boot())
             self._workspace = begin(self._folder, job)
         parts, done = self._source.parts, len(self._workspace.starts) - 1
         self._means.progress("gather", done, len(parts))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numkong
 import numpy as np
 
+from neve.dataclass import dataclass
 from neve.vectors.metric import Metric
 
 _BEST_GROUPS = 128

@@ -7,10 +7,10 @@ both: among unit vectors that is the order of their cosines.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
+from neve.dataclass import dataclass
 from neve.vectors.metric import Metric
 
 SPILL_WEIGHT = 1.0

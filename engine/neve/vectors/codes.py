@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import cast
 
 import numkong
 import numpy as np
+
+from neve.dataclass import dataclass
 
 _ZERO = 8
 _STEPS = np.geomspace(0.6, 1.0, 5, dtype=np.float32)
@@ -273,11 +274,12 @@ class CodedQuery:
 def best(scores: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
     """Places of the best `count` distinct rows, best first; fewer where there are fewer. Places of -inf are left out.
 
-    `scores` float32 [n]; `rows` integers [n], each at most twice (it stands in two lists): the better place counts.
+    `scores` float32 [n]; `rows` integers [n], each at most twice (it stands in two lists): the better place counts, of
+    equal ones the first. So what is best of some places is so of the best of their parts, taken in order.
     `count` is at least 1.
     """
     places = _above(scores, 2 * count)
-    places = places[np.argsort(-scores[places], kind="stable")]
+    places = places[np.argsort(-scores[places], kind="stable")]  # of equal scores the first place comes first
     _, firsts = np.unique(rows[places], return_index=True)
     firsts.sort()
     chosen: np.ndarray = places[firsts[:count]]
@@ -285,7 +287,7 @@ def best(scores: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
 
 
 def _above(scores: np.ndarray, count: int) -> np.ndarray:
-    """Places of the `count` largest scores, in any order, -inf left out."""
+    """Places of the `count` largest scores, of equal ones the first, rising; -inf left out."""
     groups = max(4 * count, 512)
     depth = len(scores) // groups
     floor = -np.inf
@@ -295,5 +297,9 @@ def _above(scores: np.ndarray, count: int) -> np.ndarray:
         floor = np.partition(maxima, groups - count)[groups - count]
     places = np.flatnonzero(scores >= floor) if floor > -np.inf else np.flatnonzero(scores > floor)
     if len(places) > count:
-        places = places[np.argpartition(scores[places], len(places) - count)[len(places) - count :]]
+        some = scores[places]
+        least = np.partition(some, len(some) - count)[len(some) - count]
+        chosen = some > least
+        chosen[np.flatnonzero(some == least)[: count - int(np.count_nonzero(chosen))]] = True
+        places = places[chosen]
     return places

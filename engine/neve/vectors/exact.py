@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from neve.dataclass import dataclass
 from neve.vectors.metric import Metric
 
 _NOISE = 1e-30

@@ -7,11 +7,11 @@ passes a mass. The flatter the profile, the more lists: so a query unlike the da
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
+from neve.dataclass import dataclass
 from neve.vectors.centroids import Centroids, centroid_scores
 from neve.vectors.cluster import unit_of
 from neve.vectors.metric import Metric
@@ -104,6 +104,19 @@ def choose_lists(
     for place, size, end in zip(shared, sizes, ends.tolist(), strict=True):
         chosen[place] = taken[(taken >= end - size) & (taken < end)] - (end - size)
     return chosen
+
+
+def cover(
+    scores: Sequence[np.ndarray], weights: Sequence[np.ndarray], probes: Sequence[Probe], lists: Sequence[np.ndarray]
+) -> bool:
+    """Whether some lists of each segment have the mass that `choose_lists` would take lists for."""
+    top = max(float(some.max()) for some in scores)
+    weighed = [
+        _weights(some, probe.beta, top) * given for some, probe, given in zip(scores, probes, weights, strict=True)
+    ]
+    taken = sum(float(some[held].sum()) for some, held in zip(weighed, lists, strict=True))
+    mass = sum(len(some) * probe.mass for some, probe in zip(scores, probes, strict=True)) / sum(map(len, scores))
+    return taken >= mass * sum(float(some.sum()) for some in weighed)
 
 
 def _every(scores: np.ndarray, weights: np.ndarray | None) -> np.ndarray:

@@ -6,10 +6,9 @@ Order of checks: size, route, signature, form of the body, options; what follows
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import orjson
@@ -20,31 +19,50 @@ from neve.api.options import OPTIONS, CallOptions, call_options
 from neve.api.render import extras, to_json
 from neve.api.results import Result
 from neve.errors import Malformed, NeveError, ValidationFailed
+from neve.query.explain import Explain
 from neve.runtime import Instant, Runtime
+from neve.store.watching import Wave, seen_waves
 from neve.wire.message import Request, Response
 from neve.wire.routes import Route, is_health_check, route_of
+from neve.wire.served import Served, Watcher
 from neve.wire.sigv4 import Verifier
 
-access_log = logging.getLogger("neve.access")
 _log = logging.getLogger("neve.wire")
 
 _OPTION_PREFIX = "x-neve-"
 _INVOCATION = "amz-sdk-invocation-id"
+_ERROR_TYPE = "x-amzn-errortype"
 
 
 class Answering(Protocol):
     """The part of the service that the wire needs."""
 
-    def call(self, operation: str, members: Mapping[str, object], options: CallOptions) -> Result: ...
+    def call(
+        self,
+        operation: str,
+        members: Mapping[str, object],
+        options: CallOptions,
+        explain: Explain | None = None,
+    ) -> Result: ...
 
 
 class Application:
     """Routes, authenticates, parses, calls the service, renders. Without a verifier anyone may call."""
 
-    def __init__(self, service: Answering, runtime: Runtime, verifier: Verifier | None, *, body_bytes_max: int) -> None:
+    def __init__(
+        self,
+        service: Answering,
+        runtime: Runtime,
+        verifier: Verifier | None,
+        *,
+        body_bytes_max: int,
+        watchers: Sequence[Watcher] = (),
+    ) -> None:
+        """`watchers` are told of each request, and cost nothing where there are none."""
         self._service = service
         self._runtime = runtime
         self._verifier = verifier
+        self._watchers = watchers
         self.body_bytes_max = body_bytes_max
 
     @property
@@ -54,18 +72,14 @@ class Application:
 
     def __call__(self, request: Request) -> Response:
         """The response to a request, errors included; takes as long as the operation does."""
-        started, request_id, operation = self._runtime.now(), self._request_id(), "-"
-        try:
-            self.check_size(len(request.body))
-            self.check_size(declared_length(request.headers))
-            if is_health_check(request):
-                return _response(200, b'{"status":"ok"}', request_id)
-            route = route_of(request)
-            operation = route.operation
-            response = self._answer(route, request, request_id)
-        except Exception as error:
-            response = self._failure(error, operation, request_id)
-        self._record(request_id, operation, response.status, started)
+        if is_health_check(request):
+            return _response(200, b'{"status":"ok"}', self._request_id())
+        if not self._watchers:
+            return self._respond(request, self._request_id(), None)[1]
+        started, request_id, explain = self._runtime.now(), self._request_id(), Explain()
+        with seen_waves() as waves:
+            operation, response = self._respond(request, request_id, explain)
+        self._tell(request_id, operation, response, started, explain, waves, request.headers)
         return response
 
     def check_size(self, length: int) -> None:
@@ -80,14 +94,26 @@ class Application:
             response = self._failure(reason, "-", request_id)
         else:
             response = _refusal(reason, request_id)
-        self._record(request_id, "-", response.status, started)
+        self._tell(request_id, "-", response, started)
         return response
 
-    def _answer(self, route: Route, request: Request, request_id: str) -> Response:
+    def _respond(self, request: Request, request_id: str, explain: Explain | None) -> tuple[str, Response]:
+        """The operation, "-" if none is recognised, and the response."""
+        operation = "-"
+        try:
+            self.check_size(len(request.body))
+            self.check_size(declared_length(request.headers))
+            route = route_of(request)
+            operation = route.operation
+            return operation, self._answer(route, request, request_id, explain)
+        except Exception as error:
+            return operation, self._failure(error, operation, request_id)
+
+    def _answer(self, route: Route, request: Request, request_id: str, explain: Explain | None) -> Response:
         if self._verifier is not None:
             self._verifier.verify(request, route.aliases)
         members = {**(_document(request) if route.has_body else {}), **route.members}
-        result = self._service.call(route.operation, members, _options(route.operation, request))
+        result = self._service.call(route.operation, members, _options(route.operation, request), explain)
         body = orjson.dumps(to_json(result), option=orjson.OPT_SERIALIZE_NUMPY)
         added = {_OPTION_PREFIX + name: orjson.dumps(extra).decode() for name, extra in extras(result).items()}
         return _response(200, body, request_id, added)
@@ -102,12 +128,33 @@ class Application:
         token = self._runtime.token()
         return f"{token[:8]}-{token[8:12]}-{token[12:16]}-{token[16:20]}-{token[20:]}"
 
-    def _record(self, request_id: str, operation: str, status: int, started: Instant) -> None:
-        if access_log.isEnabledFor(logging.INFO):
-            now = self._runtime.now()
-            elapsed_ms = round((now.monotonic_s - started.monotonic_s) * 1000, 3)
-            entry = {"time": now.wall_s, "request": request_id, "operation": operation, "status": status}
-            access_log.info(json.dumps({**entry, "ms": elapsed_ms}))
+    def _tell(
+        self,
+        request_id: str,
+        operation: str,
+        response: Response,
+        began: Instant,
+        explain: Explain | None = None,
+        waves: Sequence[Wave] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        seconds = self._runtime.now().monotonic_s - began.monotonic_s
+        served = Served(
+            request_id,
+            operation,
+            response.status,
+            response.headers.get(_ERROR_TYPE, ""),
+            began,
+            seconds,
+            explain or Explain(),
+            tuple(waves),
+            headers or {},
+        )
+        for watcher in self._watchers:
+            try:
+                watcher(served)
+            except Exception as error:  # who watches must not decide what is answered
+                _log_failure(error, operation, request_id)
 
 
 def declared_length(headers: Mapping[str, str]) -> int:
@@ -156,7 +203,7 @@ def _refusal(reason: Fault, request_id: str) -> Response:
     if reason.fields:
         fields = ({"path": _printable(field.path), "message": _printable(field.message)} for field in reason.fields)
         document["fieldList"] = list(fields)
-    return _response(reason.status, orjson.dumps(document), request_id, {"x-amzn-errortype": reason.code})
+    return _response(reason.status, orjson.dumps(document), request_id, {_ERROR_TYPE: reason.code})
 
 
 def _response(status: int, body: bytes, request_id: str, extra: Mapping[str, str] | None = None) -> Response:
@@ -173,4 +220,6 @@ def _log_failure(error: Exception, operation: str, request_id: str) -> None:
     """Log where it failed and how; a foreign exception's own text may quote the request, so it is left out."""
     reason = f": {error}" if isinstance(error, NeveError) else ""
     frames = "".join(traceback.format_tb(error.__traceback__))
-    _log.error("request %s %s failed: %s%s\n%s", request_id, operation, type(error).__name__, reason, frames)
+    ids = {"request": request_id, "operation": operation}
+    message = "request %s %s failed: %s%s\n%s"
+    _log.error(message, request_id, operation, type(error).__name__, reason, frames, extra=ids)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes
 
 from neve.api.service import EXTENSIONS, OPERATIONS
+from neve.dataclass import dataclass
 from neve.errors import Malformed, OperationUnknown
 from neve.wire.message import Request
 
@@ -51,7 +51,12 @@ def route_of(request: Request) -> Route:
 
 def is_health_check(request: Request) -> bool:
     """Whether this asks if the process is alive; answered without key and without store."""
-    return request.method == "GET" and request.path.endswith("/healthz")
+    return request.method == "GET" and request.path.endswith("/healthz") and _TAGS not in request.path
+
+
+def is_metrics(request: Request) -> bool:
+    """Whether this asks for the metrics of the process; not below a base path, since that leads to other servers."""
+    return request.method == "GET" and request.path == "/metrics"
 
 
 def _values(query: str, name: str) -> list[str]:

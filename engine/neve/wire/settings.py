@@ -8,24 +8,33 @@ from __future__ import annotations
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 
 from neve.api.limits import LIMITS
+from neve.dataclass import dataclass
 from neve.errors import NeveError
 from neve.store.tiers import DISK_BYTES, MEMORY_BYTES, SIZE_FORM, Tiers, parse_size
+from neve.wire.logs import FORMS, TEXT
 from neve.wire.sigv4 import AccessKey
 
+SHARD_BYTES = 32 << 20
+"""For these one function reads half a second (75 MB/s): more than a wave more takes, and an invocation of others."""
 _PREFIX = "NEVE_"
 _SHAPES = {
     "region": (re.compile(r"[a-z0-9-]{1,64}", re.ASCII), "lower-case letters, digits and hyphens"),
     "account": (re.compile(r"[0-9]{12}", re.ASCII), "twelve digits"),
+    "shard_function": (re.compile(r"[A-Za-z0-9_:$-]{0,170}", re.ASCII), "the name or the ARN of a function"),
+    "shard_endpoint": (
+        re.compile(r"(https://[a-z0-9.-]+(:[0-9]{1,5})?|http://(127\.0\.0\.1|localhost)(:[0-9]{1,5})?)?", re.ASCII),
+        "https://HOST[:PORT], or http:// of this machine",
+    ),
 }
-_NUMBERS = {"port": (0, 65535), "workers": (1, 256)}
-_SIZES = {"memory": 1 << 20, "disk_size": 64 << 20}
+_NUMBERS = {"port": (0, 65535), "workers": (1, 256), "shard_threads": (1, 16)}
+_SIZES = {"memory": 1 << 20, "disk_size": 64 << 20, "shard_bytes": 1 << 20}
 _SWITCHES = ("compact", "access_log")
+_METRICS = re.compile(r"(?:\[([0-9a-f:.%]+)\]|([^\[\]:]+)):([0-9]{1,5})", re.ASCII)
 _KEY_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
 
 
@@ -38,7 +47,11 @@ class Settings:
     """What a server needs to know. No `regions`: a signature may name any; no `keys`: anyone may call.
 
     `memory` bytes of each process hold blocks of segments, as `disk_size` bytes of the folder `disk` do for all, unless
-    that is "". `compact`: whether indexes are compacted in the background.
+    that is "". `compact`: whether indexes are compacted in the background. `metrics`: ADDRESS:PORT that shows metrics
+    and nothing else, to anyone who reaches it; "": where the API is, if anyone may call that. `shard_function`: name or
+    ARN of a function of Lambda, in `region`, that scores shares of queries whose lists, as far as they are not at hand,
+    have `shard_bytes` or more; `shard_endpoint`: that of Lambda, where it is not the region's own. Without a
+    function, `shard_threads` threads of the process share what a query reads.
     """
 
     store: str
@@ -56,6 +69,12 @@ class Settings:
     disk_size: int = DISK_BYTES
     compact: bool = True
     access_log: bool = False
+    log: str = TEXT
+    metrics: str = ""
+    shard_function: str = ""
+    shard_endpoint: str = ""
+    shard_bytes: int = SHARD_BYTES
+    shard_threads: int = 1
     keys: tuple[AccessKey, ...] = ()
 
     def __post_init__(self) -> None:
@@ -72,11 +91,23 @@ class Settings:
                 raise SettingsInvalid(f"{name} must be at least {low >> 20}MiB, not {getattr(self, name)} bytes")
         if self.limits not in LIMITS:
             raise SettingsInvalid(f"limits must be one of {', '.join(LIMITS)}, not {self.limits!r}")
+        if self.log not in FORMS:
+            raise SettingsInvalid(f"log must be one of {', '.join(FORMS)}, not {self.log!r}")
+        if self.metrics and self.metrics_address[1] > 65535:
+            raise SettingsInvalid(f"metrics must be ADDRESS:PORT with a port up to 65535, not {self.metrics!r}")
         if bool(self.tls_cert) != bool(self.tls_key):
             raise SettingsInvalid("tls_cert and tls_key must be given together")
         if self.workers > 1 and self.store.startswith("memory:"):
             raise SettingsInvalid("a store in memory belongs to one process: it cannot be served by several workers")
         _check_keys(self.keys)
+
+    @property
+    def metrics_address(self) -> tuple[str, int]:
+        """Host and port of `metrics`; raises SettingsInvalid."""
+        found = _METRICS.fullmatch(self.metrics)
+        if found is None:
+            raise SettingsInvalid(f"metrics must be ADDRESS:PORT, such as 127.0.0.1:9464, not {self.metrics!r}")
+        return found[1] or found[2], int(found[3])
 
     @property
     def tiers(self) -> Tiers:
@@ -106,6 +137,8 @@ def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, o
 
 
 def _read(path: Path) -> dict[str, object]:
+    import tomllib  # here, since a function has no file
+
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)

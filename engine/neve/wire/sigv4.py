@@ -11,11 +11,12 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
 
+from neve.dataclass import dataclass
 from neve.errors import NotAuthentic
 from neve.wire.message import Request
 
@@ -90,11 +91,18 @@ class _Claim:
 class Verifier:
     """Checks signatures against the keys it was given; thread-safe."""
 
-    def __init__(self, keys: Iterable[AccessKey], wall_s: Callable[[], float], regions: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        keys: Iterable[AccessKey],
+        wall_s: Callable[[], float],
+        regions: Iterable[str] = (),
+        service: str = SERVICE,
+    ) -> None:
         """`wall_s` reads the clock; `regions` are those a signature may name, all if empty."""
         self._keys = {key.id: key for key in keys}
         self._wall_s = wall_s
         self._regions = frozenset(regions)
+        self._service = service
 
     def verify(self, request: Request, aliases: Sequence[str] = ()) -> AccessKey:
         """The key that signed this request, over its path or over one of `aliases`, other spellings of that path.
@@ -116,8 +124,8 @@ class Verifier:
         raise _invalid(_MISMATCH)
 
     def _check_scope(self, claim: _Claim) -> None:
-        if claim.scope.service != SERVICE:
-            raise _invalid(f"Credential should be scoped to correct service: '{SERVICE}'.")
+        if claim.scope.service != self._service:
+            raise _invalid(f"Credential should be scoped to correct service: '{self._service}'.")
         if self._regions and claim.scope.region not in self._regions:
             raise _invalid(f"Credential should be scoped to a valid region: {', '.join(sorted(self._regions))}.")
         if claim.scope.day != claim.stamp[:8]:

@@ -1,4 +1,4 @@
-"""LanceDB, IVF_RQ or IVF_PQ."""
+"""LanceDB, IVF_RQ or IVF_PQ; "IVF_RQ-scalar" has metadata in columns of their own with scalar indexes, too."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import lancedb
 import numpy as np
 import pyarrow.parquet as pq
 from answering import BATCH_ROWS, Engine, answer
-from lancedb.index import IvfPq, IvfRq
+from lancedb.index import Bitmap, BTree, IvfPq, IvfRq, LabelList
+from lancedb_columns import Columns
 from lancedb_settings import BITS, DIMENSIONS_PER_CODE, ROWS_PER_LIST
 
 TABLE = "corpus"
+SCALAR = {"BITMAP": Bitmap, "BTREE": BTree, "LABEL_LIST": LabelList}
 
 
 class LanceDB(Engine):
@@ -21,14 +23,19 @@ class LanceDB(Engine):
     def build(self, rows: str, place: Mapping[str, str], how: str, non_filterable: Sequence[str]) -> None:
         file = pq.ParquetFile(rows)
         self.connect(place)
-        table = self._database.create_table(TABLE, file.iter_batches(BATCH_ROWS), schema=file.schema_arrow)
+        kind, _, scalar = how.partition("-")
+        columns = Columns.of(rows, non_filterable if scalar else None)
+        batches = map(columns.beside, file.iter_batches(BATCH_ROWS))
+        table = self._database.create_table(TABLE, batches, schema=columns.schema(file.schema_arrow))
         lists = max(1, file.metadata.num_rows // ROWS_PER_LIST)
-        if how == "IVF_PQ":
+        if kind == "IVF_PQ":
             parts = file.schema_arrow.field("vector").type.list_size // DIMENSIONS_PER_CODE
-            kind = IvfPq(distance_type="cosine", num_partitions=lists, num_sub_vectors=parts)
+            index = IvfPq(distance_type="cosine", num_partitions=lists, num_sub_vectors=parts)
         else:
-            kind = IvfRq(distance_type="cosine", num_partitions=lists, num_bits=BITS)
-        table.create_index("vector", config=kind)
+            index = IvfRq(distance_type="cosine", num_partitions=lists, num_bits=BITS)
+        table.create_index("vector", config=index)
+        for name, suited in columns.indexes.items():
+            table.create_index(name, config=SCALAR[suited]())
 
     def connect(self, place: Mapping[str, str]) -> None:
         options = {"endpoint": place["endpoint"], "allow_http": "true", "region": os.environ["AWS_REGION"]}
@@ -37,8 +44,15 @@ class LanceDB(Engine):
     def open(self) -> None:
         self._table = self._database.open_table(TABLE)
 
-    def search(self, query: np.ndarray, k: int, *, nprobes: int, refine: int) -> Sequence[str]:
-        asked = self._table.search(query).distance_type("cosine").nprobes(nprobes).refine_factor(refine).limit(k)
+    def count(self, where: str) -> int:
+        """How many rows meet a condition in SQL."""
+        return self._table.count_rows(where)
+
+    def search(self, query: np.ndarray, k: int, *, nprobes: int = 0, refine: int = 0, where: str = "") -> Sequence[str]:
+        """Without `nprobes` all vectors are looked at, or all that meet the condition."""
+        asked = self._table.search(query).distance_type("cosine").limit(k)
+        asked = asked.nprobes(nprobes).refine_factor(refine) if nprobes else asked.bypass_vector_index()
+        asked = asked.where(where, prefilter=True) if where else asked
         return asked.select(["key", "metadata", "_distance"]).to_arrow()["key"].to_pylist()
 
 

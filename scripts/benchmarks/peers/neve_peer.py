@@ -19,6 +19,7 @@ import neve
 
 INDEX = {"vectorBucketName": "bench", "indexName": "corpus"}
 PUT_MAX = 500
+HOLDING = "8GiB"
 
 
 class Neve(Engine):
@@ -41,16 +42,26 @@ class Neve(Engine):
             self._client.put_vectors(**INDEX, vectors=_vectors(batch))
 
     def connect(self, place: Mapping[str, str]) -> None:
+        """A place may have a local folder for blocks, too: its `disk`."""
+        self._connect(place, disk=place.get("disk", ""))
+
+    def hold(self, place: Mapping[str, str]) -> None:
+        """Begin anew with the whole index in memory."""
+        self._connect(place, memory=HOLDING)
+        self._client.warm_index(**INDEX)
+
+    def _connect(self, place: Mapping[str, str], **tiers: str) -> None:
         if self._client is not None:
             self._client.close()
         options = f"?endpoint={place['endpoint']}&region={os.environ['AWS_REGION']}" if place["endpoint"] else ""
-        self._client = neve.client(store=place["uri"] + options)
+        self._client = neve.client(store=place["uri"] + options, **tiers)
 
     def open(self) -> None:
         """The first query does it."""
 
-    def search(self, query: np.ndarray, k: int, **options: Any) -> Sequence[str]:
-        return [hit["key"] for page in self._pages(query, k, options) for hit in page]
+    def search(self, query: np.ndarray, k: int, *, filter: str = "", **options: Any) -> Sequence[str]:
+        """`filter` is JSON."""
+        return [hit["key"] for page in self._pages(query, k, options, filter) for hit in page]
 
     def pages(self, queries: str, number: int, k: int, settings: Mapping[str, Any]) -> dict[str, Any]:
         """All pages of one search: keys, how many pages, seconds of the first and of all."""
@@ -70,8 +81,12 @@ class Neve(Engine):
         assert [vector["key"] for vector in answered["vectors"]] == [key]
         return seconds
 
-    def _pages(self, query: np.ndarray, k: int, options: Mapping[str, Any]) -> Iterable[list[dict[str, Any]]]:
+    def _pages(
+        self, query: np.ndarray, k: int, options: Mapping[str, Any], condition: str = ""
+    ) -> Iterable[list[dict[str, Any]]]:
         asked = {**INDEX, "queryVector": {"float32": query}, "topK": k, "neve": options}
+        if condition:
+            asked["filter"] = json.loads(condition)
         token = {}
         while True:
             page = self._client.query_vectors(**asked, **token, returnMetadata=True, returnDistance=True)
