@@ -325,6 +325,15 @@ class TestDirectory:
             index = Indexed(rows).index
             assert at_least(bind(parse(document, (), 9).root, index), index, 300) == known
 
+    def test_of_ranges_all_is_known_but_the_blocks_at_their_ends(self) -> None:
+        with small_blocks(postings=20):
+            index = Indexed([as_json({"n": row}) for row in range(300)]).index
+        for low in range(0, 300, 7):
+            for high in range(low, 300, 13):
+                bound = bind(parse({"n": {"$gte": low, "$lt": high}}, (), 9).root, index)
+                assert high - low - 40 <= at_least(bound, index, 300) <= high - low
+                assert 300 - (high - low) - 40 <= at_least(Other(bound), index, 300) <= 300 - (high - low)
+
     def test_keys_with_several_numbers_in_a_row_are_flagged_and_no_others(self) -> None:
         twos = [[row, -row] if row == 50 else row for row in range(60)]
         rows = [as_json({"one": row, "some": [row, row], "two": two}) for row, two in enumerate(twos)]

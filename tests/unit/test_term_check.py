@@ -144,3 +144,17 @@ def test_terms_that_are_none_are_noticed() -> None:
         verify_terms(indexed.directory, [empty.encode(1)], None)
     with pytest.raises(ObjectCorrupt, match="cannot be decoded"):
         verify_terms(indexed.directory, [b"nonsense"], None)
+
+
+def test_rows_that_do_not_rise_are_noticed_without_the_records() -> None:
+    indexed = Indexed([b'{"a":1}'] * 40)
+    number = len(indexed.index) - 1
+    block = indexed.block(number)
+    swapped = block.rows.copy()
+    swapped[[-1, -2]] = swapped[[-2, -1]]
+    raws = [*blocks_of(indexed)[:-1], replace(block, rows=swapped).encode(10_000)]
+    with pytest.raises(ObjectCorrupt, match="do not rise"):
+        verify_terms(indexed.directory, raws, None)
+    repeated = replace(block, rows=np.full_like(swapped, 7)).encode(10_000)
+    with pytest.raises(ObjectCorrupt, match="do not rise"):
+        verify_terms(indexed.directory, [*raws[:-1], repeated], None)

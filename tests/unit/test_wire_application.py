@@ -16,7 +16,7 @@ from neve.api.results import Explained, Nothing, OutputVector, VectorPage
 from neve.api.service import EXTENSIONS, OPERATIONS
 from neve.errors import FieldError, ValidationFailed
 from neve.index.consistency import Consistency
-from neve.query.explain import Explain, Plan
+from neve.query.explain import Explain, Plan, Reason
 from neve.store.blocks import Tally
 from neve.store.counting import Bill
 from neve.wire.message import Request, Response
@@ -215,6 +215,14 @@ def test_an_explanation_is_asked_for_by_header() -> None:
     for text in ("", "1", "yes"):
         refused = error_of(ask(post("/QueryVectors", x_neve_explain=text)))
         assert refused == (400, "ValidationException", "explain must be 'true' or 'false'")
+
+
+def test_an_explanation_is_ascii_whatever_the_filter_names() -> None:
+    named = 'n\u00e9v\u00e9 \u96ea \U0001f600 \n\0\x7f"'
+    explain = Explain(why=[Reason(named, 0, 0, named)])
+    text = ask(post("/DeleteIndex"), Explained(Nothing(), explain, Bill(), 0.0)).headers["x-neve-explain"]
+    assert all(" " <= character <= "~" for character in text)
+    assert json.loads(text)["why"] == [{"condition": named, "rows": 0, "together": 0, "note": named}]
 
 
 def test_an_explanation_is_answered_in_a_header() -> None:

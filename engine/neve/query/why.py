@@ -101,7 +101,8 @@ class _Counts:
             found.append(self._reason(part, together))
             found += [self._reason(test, None) for test in within]
         if len(found) > REASONS_MAX:
-            telling = sorted(range(len(found)), key=lambda place: (min(found[place].rows, 1), place))
+            some = [reason.rows > 0 and reason.together != 0 for reason in found]
+            telling = sorted(range(len(found)), key=lambda place: (some[place], place))
             found = [found[place] for place in sorted(telling[:REASONS_MAX])]
         return found
 

@@ -6,6 +6,7 @@ Order of checks: size, route, signature, form of the body, options; what follows
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import traceback
 from collections.abc import Mapping, Sequence
@@ -115,7 +116,7 @@ class Application:
         members = {**(_document(request) if route.has_body else {}), **route.members}
         result = self._service.call(route.operation, members, _options(route.operation, request), explain)
         body = orjson.dumps(to_json(result), option=orjson.OPT_SERIALIZE_NUMPY)
-        added = {_OPTION_PREFIX + name: orjson.dumps(extra).decode() for name, extra in extras(result).items()}
+        added = {_OPTION_PREFIX + name: _header(extra) for name, extra in extras(result).items()}
         return _response(200, body, request_id, added)
 
     def _failure(self, error: Exception, operation: str, request_id: str) -> Response:
@@ -204,6 +205,11 @@ def _refusal(reason: Fault, request_id: str) -> Response:
         fields = ({"path": _printable(field.path), "message": _printable(field.message)} for field in reason.fields)
         document["fieldList"] = list(fields)
     return _response(reason.status, orjson.dumps(document), request_id, {_ERROR_TYPE: reason.code})
+
+
+def _header(value: object) -> str:
+    """JSON that a header can carry: ASCII without control characters."""
+    return json.dumps(value, separators=(",", ":")).replace("\x7f", "\\u007f")
 
 
 def _response(status: int, body: bytes, request_id: str, extra: Mapping[str, str] | None = None) -> Response:
