@@ -13,7 +13,7 @@ from neve.index.state import Compacted, State
 from neve.query.candidates import EAGER_RECORDS, Candidates, Found, nearest_candidates
 from neve.query.explain import Explain, Plan
 from neve.query.lists import CodeRun, Scanned, held_lists, want_lists
-from neve.query.matching import Matches, likely_matches, matching, want_terms
+from neve.query.matching import Matches, matches_at_least, matching, want_terms
 from neve.query.session import Session
 from neve.query.shards import Gathered, Share, left_to_shards, scatter
 from neve.segments.directory import Directory
@@ -29,11 +29,11 @@ MATCHES_ALL = 1_000
 """Of up to so many rows that satisfy a filter all are scored, in whichever lists they are."""
 _SURE = 2
 """And so many times the candidates are scored exactly: that none is missed."""
-MATCHES_MOST = 10_000
 _DENSE_SHARE = 0.2
 """Where so many of the rows are known to match, lists are read before it is known where; of their mass may be missing
 _SPARE of what may be missing when it is known: then they mostly are enough."""
 _SPARE = 0.8
+MATCHES_MOST = 10_000
 _FEWER_MISSING, _LESS_MISSING = 20.0, 2.0
 """Of answers out of up to so many rows a twentieth may be missing of what may be without a filter, out of more half:
 the calibration knows whole neighbourhoods, not what a filter leaves of them."""
@@ -253,7 +253,7 @@ def _want_lists(
 
 def _likely_probes(directories: Sequence[Directory], sought: Sought, condition: Condition) -> list[Probe] | None:
     """Probes that will do, whichever rows match, where the directories tell that many do; else None."""
-    likely = [likely_matches(directory, condition) for directory in directories]
+    likely = [matches_at_least(directory, condition) for directory in directories]
     pairs = list(zip(directories, likely, strict=True))
     if any(count < _DENSE_SHARE * directory.rows for directory, count in pairs):
         return None

@@ -164,8 +164,8 @@ def want_term_blocks(directory: Directory, numbers: Sequence[int]) -> list[Wante
     ]
 
 
-def likely_matches(directory: Directory, condition: Condition) -> int:
-    """How many rows satisfy a condition, at least, by the directory alone; 0 where it cannot tell."""
+def matches_at_least(directory: Directory, condition: Condition) -> int:
+    """So many rows satisfy a condition for certain, by the directory alone; 0 where it cannot tell."""
     try:
         bound = _bound(directory, condition)
     except Unindexed:

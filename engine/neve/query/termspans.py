@@ -178,9 +178,7 @@ def _merged(parts: tuple[Node, ...], index: FilterIndex) -> Iterator[Bound]:
     """Parts that must all match; ranges of one key as one, where no row has several numbers under it."""
     ranges: dict[str, list[Span]] = {}
     for part in parts:
-        if isinstance(part, InRange) and not index.has_many(
-            stem(part.key, Kind.NUMBER), after(stem(part.key, Kind.NUMBER))
-        ):
+        if isinstance(part, InRange) and not index.has_many(*_all_numbers(part.key)):
             ranges.setdefault(part.key, []).append(_interval(part))
         else:
             yield bind(part, index)
