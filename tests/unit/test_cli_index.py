@@ -4,49 +4,18 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from neve.cli import main
-from neve.store.connect import connect
 from tests.unit.api_calls import Calls
-from tests.unit.compacted_index import DIMENSION, compacted_calls, rows_of
+from tests.unit.compacted_index import DIMENSION, rows_of
+from tests.unit.conftest import Run
 
 NAME = "library/books"
 ONES = json.dumps([1.0] * DIMENSION)
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return tmp_path_factory.mktemp("store").as_uri()
-
-
-@pytest.fixture(scope="module")
-def calls(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
-    """The index of all kinds of rows, in the store of the URL."""
-    with compacted_calls(tmp_path_factory.mktemp("work"), store=connect(url)) as calls:
-        yield calls
-
-
-@pytest.fixture
-def run(calls: Calls, url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command on the index's store; its status and what it printed."""
-    monkeypatch.setenv("NEVE_STORE", url)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def _run(*arguments: str) -> tuple[int, str, str]:
-        try:
-            status = main(arguments)
-        except SystemExit as ended:
-            status = int(str(ended.code))
-        return status, *capsys.readouterr()
-
-    return _run
 
 
 class TestQuery:
